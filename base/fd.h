@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* File descriptors: closed at the end of a scope, handed over explicitly, -EBADF when there is
+ * none. */
+
+#include <errno.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "base/macros.h"
+
+/* Closes *fd if it is valid and sets it to -EBADF; keeps errno. For _cleanup_close_. */
+static inline void close_fd(int *fd)
+{
+	if (*fd >= 0) {
+		int saved = errno;
+
+		(void)close(*fd);
+		errno = saved;
+	}
+	*fd = -EBADF;
+}
+#define _cleanup_close_ _cleanup_(close_fd)
+
+#define TAKE_FD(fd)                 \
+	({                          \
+		int *_fdp = &(fd);  \
+		int _taken = *_fdp; \
+		*_fdp = -EBADF;     \
+		_taken;             \
+	})
+
+/*
+ * fd_dup - duplicate `fd` with close-on-exec set; the lowest number is 3, so that a closed stdio is
+ * never filled. Returns the new descriptor, owned by the caller, or -errno.
+ */
+int __must_check fd_dup(int fd);
+
+/*
+ * fd_read_all - read up to `size` bytes from the current position, until end of file. Restarts on
+ * EINTR. Returns the number of bytes read, or -errno.
+ */
+ssize_t __must_check fd_read_all(int fd, void *buf, size_t size);
+
+/* fd_write_all - write all of `size` bytes, restarting short writes and EINTR. Returns 0 or -errno.
+ */
+int __must_check fd_write_all(int fd, const void *buf, size_t size);
+
+/* fd_path - format "/proc/self/fd/N" into `buf`, for system calls that know only paths. Returns
+ * buf. */
+#define FD_PATH_MAX 32
+const char *fd_path(int fd, char buf[FD_PATH_MAX]);

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The keeper's half of a FUSE connection: make the mount, answer FUSE_INIT by hand on the raw
+ * descriptor, and remember what was negotiated so that every worker attaches to exactly the same
+ * state.
+ */
+
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/macros.h"
+#include "fuse/volume.h"
+
+/*
+ * What FUSE_INIT agreed on (include/uapi/linux/fuse.h, struct fuse_init_in and fuse_init_out). Lies
+ * in the ledger; a value type of fixed layout.
+ */
+struct connection_state {
+	uint64_t offered;      /* the kernel's flags, flags2 in the upper half */
+	uint64_t negotiated;   /* ours */
+	uint32_t major, minor; /* the kernel's protocol version */
+	uint32_t mode;	       /* enum volume_mode as decided; never VOLUME_MODE_AUTO */
+	uint32_t max_write;    /* bytes */
+	uint32_t max_pages;
+	uint32_t max_readahead;
+	uint32_t max_stack_depth;
+	uint32_t time_gran;			    /* ns */
+	uint64_t attr_timeout_ns, entry_timeout_ns; /* as decided */
+};
+
+struct connection {
+	int dev_fd;   /* /dev/fuse, initialised */
+	int mount_fd; /* the detached mount; attached by whoever it is handed to */
+	dev_t dev;    /* st_dev of the superblock; its minor is the number below
+			 /sys/fs/fuse/connections */
+	struct connection_state state;
+};
+
+/*
+ * connection_open - make a FUSE mount for `config`, answer FUSE_INIT, set the readahead of its
+ * backing device. `source_fd` is the source directory (borrowed): the policy looks at what kind of
+ * file system it is. *ret owns both descriptors afterwards; connection_close gives them back.
+ * Returns 0 or -errno with *err set: no /dev/fuse (ERROR_PRECONDITION), no CAP_SYS_ADMIN
+ * (ERROR_PRECONDITION), an INIT that the kernel does not send or does not like, a mode that the
+ * kernel does not offer (ERROR_PRECONDITION).
+ */
+int __must_check connection_open(const struct volume_config *config, int source_fd,
+				 struct connection *ret, struct error *err);
+
+/* connection_close - close what *c holds. The kernel ends the connection with the last descriptor
+ * of its dev_fd. */
+void connection_close(struct connection *c);
+
+/*
+ * connection_resend - have the kernel send every request again that was read and not answered
+ * (FUSE_NOTIFY_RESEND), with bit 63 of its unique set. Returns 0 or -errno; -EINVAL on a kernel
+ * without it.
+ */
+int __must_check connection_resend(int dev_fd);
+
+/* connection_can_resend - whether FUSE_HAS_RESEND was negotiated. */
+bool connection_can_resend(const struct connection_state *state);

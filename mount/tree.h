@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Mounts as descriptors: made detached, given their flags, and attached in one step, so that no
+ * half-configured mount is ever visible and whatever is not attached vanishes with its descriptor
+ * (fsopen(2), fsmount(2), open_tree(2), mount_setattr(2), move_mount(2); glibc's <sys/mount.h>).
+ */
+
+#include <sys/mount.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/macros.h"
+
+struct mount_fuse {
+	int dev_fd; /* an open /dev/fuse, borrowed; the kernel queues FUSE_INIT on it at once */
+	const char *source; /* what mountinfo shows as the source, "holdfast:VOLUME" */
+	bool read_only;	    /* of the superblock itself: then no atime is ever asked for again */
+	uint32_t max_read;  /* bytes, 0: the kernel's default */
+};
+
+/*
+ * mount_fuse_create - a detached FUSE mount of type "fuse.holdfast" with default_permissions,
+ * allow_other, nosuid and nodev. *ret_fd, owned by the caller, is the mount; it may be sent to a
+ * process in another mount namespace and attached there. Source of the option names: the kernel's
+ * Documentation/filesystems/fuse.rst. Returns 0 or -errno with *err set.
+ */
+int __must_check mount_fuse_create(const struct mount_fuse *m, int *ret_fd, struct error *err);
+
+/*
+ * mount_clone - a detached copy of the mount at `path` below `dir_fd` (the mount of dir_fd itself
+ * with path ""), with everything that is mounted below it if `recursive`. The root of the copy is
+ * the directory that the path names. *ret_fd is owned by the caller. Returns 0 or -errno with *err
+ * set.
+ */
+int __must_check mount_clone(int dir_fd, const char *path, bool recursive, int *ret_fd,
+			     struct error *err);
+
+/*
+ * mount_set_attr - set and clear per-mount flags (MOUNT_ATTR_*) of one mount; `propagation` is 0
+ * (as it is), MS_PRIVATE, MS_SHARED or MS_SLAVE. Returns 0 or -errno with *err set.
+ */
+int __must_check mount_set_attr(int mount_fd, uint64_t set, uint64_t clear, uint64_t propagation,
+				struct error *err);
+
+/*
+ * mount_attach - put the detached mount onto the directory that `target_fd` (O_PATH) is open on. No
+ * path is looked up, so nothing can be swapped. mount_fd refers to the attached mount afterwards.
+ * Returns 0 or -errno with *err set.
+ */
+int __must_check mount_attach(int mount_fd, int target_fd, struct error *err);
+
+/*
+ * mount_detach - lazily unmount what is mounted on `name` in the directory `parent_fd`; a symbolic
+ * link is not followed and no FUSE server is asked. Returns 0, -EINVAL when nothing is mounted
+ * there, or -errno; *err is set for all but 0.
+ */
+int __must_check mount_detach(int parent_fd, const char *name, struct error *err);
+
+/*
+ * mount_identify - which superblock and which mount an O_PATH descriptor lies on, without asking a
+ * FUSE server (statx(2) with AT_STATX_DONT_SYNC). *ret_is_root says whether it is the root of a
+ * mount. Returns 0 or -errno.
+ */
+int __must_check mount_identify(int fd, dev_t *ret_dev, uint64_t *ret_mount_id, bool *ret_is_root);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The keeper's control protocol: SOCK_SEQPACKET, one fixed-size request a packet, answered by
+ * fixed-size replies with the same `serial`. Descriptors travel by SCM_RIGHTS with the packet that
+ * names them. Host byte order and the structs' own layout: both ends run on one node, and `version`
+ * guards against ends of different builds. Only peers of the keeper's own effective uid are served.
+ *
+ *   request            descriptors          replies
+ *   CONTROL_ADD        source directory     one; on success with the mount
+ *   CONTROL_MOUNT      -                    one; on success with the mount
+ *   CONTROL_REMOVE     -                    one, once the worker is reaped and the connection
+ * closed CONTROL_LIST       -                    one a volume (CONTROL_MORE set), then one without
+ */
+
+#include "base/error.h"
+#include "base/macros.h"
+#include "fuse/connection.h"
+#include "fuse/volume.h"
+
+#define CONTROL_SOCKET_NAME "keeper.sock" /* in the run directory */
+#define CONTROL_MAGIC 0x54464c48U	  /* "HLFT" */
+#define CONTROL_VERSION 1
+
+enum control_type {
+	CONTROL_ADD = 1,
+	CONTROL_MOUNT = 2,
+	CONTROL_REMOVE = 3,
+	CONTROL_LIST = 4,
+};
+
+/* control_header.flags of a reply */
+#define CONTROL_MORE (1U << 0)
+
+struct control_header {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;
+	uint32_t size; /* of the whole packet, this header included */
+	uint32_t serial;
+	uint32_t flags;
+	uint32_t reserved;
+};
+
+struct control_request {
+	struct control_header header;
+	struct volume_config config; /* ADD: all of it; MOUNT, REMOVE: the id; LIST: unused */
+};
+
+enum volume_state {
+	VOLUME_STARTING = 0,   /* its first worker has not reported yet */
+	VOLUME_SERVING = 1,    /* a worker serves */
+	VOLUME_RESTARTING = 2, /* the worker died, the next one is on its way */
+	VOLUME_DEAD = 3,       /* the connection has ended: unmounted everywhere or aborted */
+};
+
+/* What the keeper knows of a volume. */
+struct volume_status {
+	struct volume_config config;
+	struct connection_state connection;
+	uint64_t dev;	    /* st_dev of the mount */
+	uint64_t waiting;   /* requests the kernel waits for */
+	uint64_t restarts;  /* workers that died */
+	uint64_t requests;  /* answered so far */
+	int32_t worker_pid; /* 0: none right now */
+	uint32_t state;	    /* enum volume_state */
+	char reason[192];   /* why the last worker died or could not start, "" if none did */
+};
+
+struct control_reply {
+	struct control_header header;
+	int32_t code;		     /* 0 or -errno */
+	uint32_t kind;		     /* enum error_kind, with code != 0 */
+	char text[512];		     /* for the operator, with code != 0 */
+	struct volume_status status; /* ADD, MOUNT, LIST */
+};
+
+/* volume_state_name - "starting", "serving", "restarting", "dead". */
+const char *volume_state_name(enum volume_state state);
+
+/*
+ * control_check - whether a packet of `size` bytes is a request of our version and layout, of a
+ * known type, with a config that makes sense for it. Reads nothing beyond size. Returns 0 or -errno
+ * with *err set: -EBADMSG for garbage, -EPROTONOSUPPORT for another version, -EINVAL for the
+ * config.
+ */
+int __must_check control_check(const void *packet, size_t size, struct error *err);

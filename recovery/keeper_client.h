@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The other end of the keeper's control socket, for holdfast-csi and holdfastctl. Each call makes a
+ * connection of its own, so a keeper that was restarted is found again and threads do not wait for
+ * each other.
+ */
+
+#include "base/error.h"
+#include "base/macros.h"
+#include "recovery/control.h"
+
+/*
+ * All calls: `run_dir` is where the keeper's socket is; `timeout_ms` bounds the whole call. Returns
+ * 0 or -errno with *err set: ERROR_UNAVAILABLE when no keeper answers there, ERROR_TIMEOUT, or what
+ * the keeper said, with its kind.
+ */
+
+/*
+ * keeper_add - start to serve `config` from the directory `source_fd` (borrowed, O_PATH, the root
+ * of a detached clone of its mount tree). *ret_mount_fd, owned by the caller, is a mount to attach.
+ * -EEXIST (ERROR_EXISTS) if the volume is there.
+ */
+int __must_check keeper_add(const char *run_dir, int timeout_ms, const struct volume_config *config,
+			    int source_fd, int *ret_mount_fd, struct volume_status *ret,
+			    struct error *err);
+
+/* keeper_mount - the mount of a volume that is there, again. -ENOENT (ERROR_NOT_FOUND) if it is
+ * not. */
+int __must_check keeper_mount(const char *run_dir, int timeout_ms, const char *id,
+			      int *ret_mount_fd, struct volume_status *ret, struct error *err);
+
+/* keeper_remove - end a volume. One that is not there is fine. */
+int __must_check keeper_remove(const char *run_dir, int timeout_ms, const char *id,
+			       struct error *err);
+
+/* keeper_list - *ret is an array of *ret_n, owned by the caller (free(3)). */
+int __must_check keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret,
+			     size_t *ret_n, struct error *err);

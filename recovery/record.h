@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * What holdfast-csi remembers of a volume: one JSON file a volume, RUN_DIR/volumes/<sha256 of the
+ * id>.json, mode 0600, replaced atomically, with a version. A record is written before the first
+ * step of a change and again after the last, so that a process that was killed in between leaves a
+ * record that says what may be there.
+ */
+
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/macros.h"
+#include "base/strv.h"
+#include "fuse/volume.h"
+
+#define RECORD_VERSION 1
+
+enum record_state {
+	RECORD_STAGING = 0, /* Stage has begun */
+	RECORD_STAGED = 1,
+	RECORD_UNSTAGING = 2, /* Unstage has begun */
+};
+
+struct record_target {
+	char *path;
+	char *fingerprint; /* of the publish call's parameters: the same call again, or another one
+			    */
+	bool read_only;
+	bool published; /* false: Publish or Unpublish has begun and not ended */
+	bool created;	/* the directory was made here, and goes with the mount */
+};
+
+struct record {
+	struct volume_config config;
+	enum record_state state;
+	char *source;	    /* as the attributes gave it, an absolute directory */
+	char *staging_path; /* NULL for an ephemeral volume */
+	char *fingerprint;  /* of the stage call's parameters */
+	bool ephemeral;
+	dev_t dev; /* st_dev of the FUSE mount, 0 while there is none */
+	struct record_target *targets;
+	size_t n_targets;
+};
+
+/* record_new - an empty record for `id`. NULL when out of memory. */
+struct record *record_new(const char *id);
+void record_free(struct record *record);
+DEFINE_CLEANUP(struct record *, record_free);
+#define _cleanup_record_ _cleanup_(record_free_cleanup)
+
+/* record_find_target - NULL if the record has no such target. */
+struct record_target *record_find_target(struct record *record, const char *path);
+
+/* record_add_target - append an unpublished target; strings are copied. Returns it, or NULL when
+ * out of memory. */
+struct record_target *record_add_target(struct record *record, const char *path,
+					const char *fingerprint);
+
+/* record_drop_target - remove the target `path` if there is one. */
+void record_drop_target(struct record *record, const char *path);
+
+/*
+ * record_decode, record_encode - the JSON text. decode checks every field; *ret is owned by the
+ * caller. Returns 0 or -errno with *err set: -EBADMSG for what is no record, -EPROTONOSUPPORT for
+ * another version.
+ */
+int __must_check record_decode(const char *text, size_t size, struct record **ret,
+			       struct error *err);
+int __must_check record_encode(const struct record *record, char **ret, size_t *ret_size,
+			       struct error *err);
+
+/* The directory of all records. Its calls are safe in several threads as long as each volume is
+ * written by one. */
+struct record_store;
+
+/* record_store_open - open RUN_DIR/volumes, which is made (0700) if it is missing. */
+int __must_check record_store_open(const char *run_dir, struct record_store **ret,
+				   struct error *err);
+void record_store_close(struct record_store *store);
+
+/* record_store_load - the record of `id`. -ENOENT (ERROR_NOT_FOUND) if there is none. */
+int __must_check record_store_load(struct record_store *store, const char *id, struct record **ret,
+				   struct error *err);
+
+/* record_store_save, record_store_remove - atomic; removing what is not there is fine. */
+int __must_check record_store_save(struct record_store *store, const struct record *record,
+				   struct error *err);
+int __must_check record_store_remove(struct record_store *store, const char *id, struct error *err);
+
+/*
+ * record_store_list - all records; *ret is an array of owned records, itself owned by the caller. A
+ * file that can't be read as a record is logged, renamed to NAME.broken so that it is kept for a
+ * person to look at, and left out.
+ */
+int __must_check record_store_list(struct record_store *store, struct record ***ret, size_t *ret_n,
+				   struct error *err);
+void record_list_free(struct record **records, size_t n);
