@@ -24,6 +24,7 @@
 static const char *log_name = "holdfast";
 static enum log_level log_max_level = LOG_LEVEL_INFO;
 static bool log_to_journal;
+static bool log_to_stderr_too;
 static atomic_uint log_dropped;
 static _Thread_local struct log_field *log_fields;
 
@@ -61,6 +62,9 @@ void log_open(const char *name, enum log_level max_level)
 	log_name = name;
 	log_max_level = max_level;
 	log_to_journal = stat(JOURNAL_SOCKET, &st) == 0 && S_ISSOCK(st.st_mode);
+	/* systemd sets JOURNAL_STREAM where stderr is the journal; in a container it is `kubectl
+	 * logs` */
+	log_to_stderr_too = !getenv("JOURNAL_STREAM");
 }
 
 void log_field_push(struct log_field *field, const char *name, const char *value)
@@ -227,9 +231,10 @@ static int write_journal(enum log_level level, const char *file, int line, const
 static void emit(enum log_level level, const char *file, int line, const char *func,
 		 const char *message)
 {
-	if (log_to_journal && write_journal(level, file, line, func, message) >= 0)
-		return;
-	write_logfmt(level, message);
+	bool written = log_to_journal && write_journal(level, file, line, func, message) >= 0;
+
+	if (!written || log_to_stderr_too)
+		write_logfmt(level, message);
 }
 
 void log_write(enum log_level level, const char *file, int line, const char *func, const char *fmt,
