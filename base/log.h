@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * One line per event, to the journal where its socket is (sd_journal_sendv(3)), else as logfmt to
- * stderr:
+ * One line per event: to the journal where its socket is (sd_journal_sendv(3)), and as logfmt to
+ * stderr unless stderr is the journal itself, so that `journalctl` and `kubectl logs` both tell.
  *
  *   time=2026-01-02T03:04:05.678Z level=info msg="volume staged" volume_id=pv-1 rpc=NodeStageVolume
  *
