@@ -6,51 +6,23 @@ nothing can leak to the host. Every test has a deadline: when it passes, the FUS
 whatever hangs on a mount ends with ENOTCONN and the test fails instead of the run.
 """
 
-import ctypes
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 
 import pytest
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-CLONE_NEWNS = 0x00020000
-MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 1 << 18, 2
+import stubs  # noqa: E402
+
 DEADLINE_S = float(os.environ.get("HOLDFAST_TEST_DEADLINE", "120"))
 
-
-def _own_mount_namespace():
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNS) != 0:
-        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS): run the tests as root")
-    if libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
-        raise OSError(ctypes.get_errno(), "make mounts private")
-    # crun before 1.9 refuses a machine that shows both cgroup versions; our view of it may show one
-    libc.umount2(b"/sys/fs/cgroup/unified", MNT_DETACH)
-
-
-_own_mount_namespace()  # before gRPC starts threads
-
-
-def _generate_stubs():
-    out = tempfile.mkdtemp(prefix="holdfast-stubs-")
-    protos = sorted(p.name for p in (ROOT / "proto").glob("*.proto"))
-    subprocess.run(
-        ["/usr/bin/python3", "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", "-I/usr/include",
-         f"--python_out={out}", f"--grpc_python_out={out}", *protos],
-        check=True, cwd=ROOT / "proto")
-    sys.path.insert(0, out)
-    return out
-
-
-STUBS = _generate_stubs()
+stubs.own_mount_namespace()  # before gRPC starts threads
+STUBS = stubs.generate()
 
 from harness import Node  # noqa: E402  (needs the stubs)
 
