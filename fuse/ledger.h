@@ -6,9 +6,12 @@
  *
  * It is created sparse at its full size and sealed, so it never grows or shrinks and is never
  * mapped twice: a page costs memory once it is touched. Every record has a fixed size, and becomes
- * valid by one release store to its `state` or `generation`; a worker may die between any two
- * instructions, and its successor has to make sense of what it finds. Nothing in it is a pointer.
- * The worker that reads a ledger trusts no number in it: indexes and sizes are checked.
+ * valid by one release store to its `state`; a worker may die between any two instructions, and its
+ * successor has to make sense of what it finds. Nothing in it is a pointer. The worker that reads a
+ * ledger trusts no number in it: indexes and sizes are checked.
+ *
+ * The parts, each on a page boundary: header, devices, nodes, open handles, names. A record is
+ * named by its index; index 0 is never used, so that 0 means none.
  */
 
 #include <stdatomic.h>
@@ -25,7 +28,8 @@
 #define LEDGER_MAX_HANDLES (1U << 20)
 #define LEDGER_MAX_DEVS 256
 #define LEDGER_FILE_HANDLE_MAX \
-	40 /* bytes of a struct file_handle's f_handle that a node has room for */
+	40		    /* bytes of a struct file_handle's f_handle that a node has room for */
+#define LEDGER_NAME_MAX 255 /* NAME_MAX of every file system that can be a source */
 
 struct ledger_header {
 	uint64_t magic;
@@ -40,25 +44,113 @@ struct ledger_header {
 		handles_used; /* high-water marks: records beyond were never touched */
 };
 
+/* ledger_dev.state, ledger_node.state, ledger_handle.state: what is neither is taken for FREE. */
+enum ledger_state {
+	LEDGER_FREE = 0,
+	LEDGER_LIVE = 1,
+};
+
+/*
+ * The name of a record outside of this process, a FUSE node id or file handle: the index in the
+ * lower half, the record's generation in the upper. The generation is raised when a record is
+ * freed, so that no id is ever used twice. FUSE_ROOT_ID (1) is node 1 of generation 0.
+ */
+static inline uint64_t ledger_id(uint32_t index, uint32_t generation)
+{
+	return (uint64_t)generation << 32 | index;
+}
+static inline uint32_t ledger_id_index(uint64_t id)
+{
+	return (uint32_t)id;
+}
+static inline uint32_t ledger_id_generation(uint64_t id)
+{
+	return (uint32_t)(id >> 32);
+}
+
+/* What name_to_handle_at(2) says of a file. */
+struct ledger_file_handle {
+	int32_t type;
+	uint32_t size; /* of bytes in use; 0: the source can't name the file like this */
+	unsigned char bytes[LEDGER_FILE_HANDLE_MAX];
+};
+
+/*
+ * A mount below the source directory (or a subvolume with an st_dev of its own). Its root is found
+ * again as `name` in the directory that is node `parent`. Device 0 is the source's own.
+ */
+struct ledger_dev {
+	_Atomic uint32_t state;
+	uint32_t reserved;
+	uint64_t dev;	   /* st_dev */
+	uint64_t mount_id; /* stx_mnt_id; tells two mounts of one superblock apart */
+	uint64_t parent;   /* node id; 0 for device 0 */
+	char name[LEDGER_NAME_MAX + 1];
+};
+
+/*
+ * A file that the kernel knows by a node id. Found again by its file handle; where the source has
+ * none, by the name record of the same index in the directory `parent`.
+ */
+struct ledger_node {
+	_Atomic uint32_t state;
+	uint32_t generation;
+	_Atomic uint64_t lookups; /* references that the kernel holds */
+	uint64_t ino;		  /* on the source */
+	uint64_t parent;	  /* node id; 0: no name is known */
+	uint64_t seen;		  /* fingerprint of size and times at the last open */
+	uint32_t dev;		  /* index of a ledger_dev */
+	_Atomic uint32_t opens;	  /* open handles; counted anew by each worker that attaches */
+	uint32_t open_mode;	  /* enum open_mode (policy.h) */
+	int32_t backing_id;	  /* above 0: registered with the connection */
+	struct ledger_file_handle handle;
+};
+
+/* A file or directory that an application has open. */
+struct ledger_handle {
+	_Atomic uint32_t state;
+	uint32_t generation;
+	uint64_t node;	 /* node id */
+	uint64_t unique; /* of the request that opened it: when that comes again, this is its */
+	uint32_t flags;	 /* open(2), those that a reopened descriptor needs again */
+	uint32_t mode;	 /* enum open_mode; OPEN_MODE_NONE for a directory */
+};
+
+/* The name of a node in its parent, for sources without file handles. */
+struct ledger_name {
+	char name[LEDGER_NAME_MAX + 1];
+};
+
 struct ledger; /* a mapping in this process */
 
 /*
- * ledger_create - make and map a ledger for a volume. *ret_fd is the memfd, sealed against growing
- * and shrinking. Returns 0 or -errno with *err set; both results are owned by the caller.
+ * ledger_create - make a ledger for a volume and map its header; the records are not mapped, as
+ * whoever creates a ledger (the keeper) has no use for them. *ret_fd is the memfd, sealed against
+ * growing and shrinking. Returns 0 or -errno with *err set; both results are owned by the caller.
  */
 int __must_check ledger_create(const struct volume_config *config,
 			       const struct connection_state *connection, struct ledger **ret,
 			       int *ret_fd, struct error *err);
 
 /*
- * ledger_map - map a ledger that somebody else made. Size, seals, magic, version and layout are
- * checked first. Returns 0 or -errno with *err set: -EPROTONOSUPPORT (ERROR_PRECONDITION) for
- * another version, -EBADMSG for what is no ledger.
+ * ledger_map - map all of a ledger that somebody else made. Size, seals, magic, version, layout and
+ * config are checked first. Returns 0 or -errno with *err set: -EPROTONOSUPPORT
+ * (ERROR_PRECONDITION) for another version, -EBADMSG for what is no ledger.
  */
 int __must_check ledger_map(int fd, struct ledger **ret, struct error *err);
 
 /* ledger_unmap - NULL is fine. The memfd stays as long as anybody holds it. */
 void ledger_unmap(struct ledger *ledger);
 DEFINE_CLEANUP(struct ledger *, ledger_unmap);
+#define _cleanup_ledger_ _cleanup_(ledger_unmap_cleanup)
 
 struct ledger_header *ledger_header(struct ledger *ledger);
+
+/*
+ * The records, for mappings that ledger_map made: arrays of LEDGER_MAX_DEVS, LEDGER_MAX_NODES,
+ * LEDGER_MAX_HANDLES, and a name for each node.
+ */
+struct ledger_dev *ledger_devs(struct ledger *ledger);
+struct ledger_node *ledger_nodes(struct ledger *ledger);
+struct ledger_handle *ledger_handles(struct ledger *ledger);
+struct ledger_name *ledger_names(struct ledger *ledger);

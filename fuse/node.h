@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The files that the kernel knows by a node id. Their records lie in the ledger; the index by
+ * (device, inode number), which is private to the worker, is rebuilt from them in one pass when a
+ * worker attaches.
+ *
+ * Nodes do not hold descriptors: a file is opened again by its handle when a request needs it, and
+ * the descriptor is kept for a while (fdcache.h). Only on sources without file handles a node's
+ * descriptor is kept for as long as the limit on open files allows, and the node is else found by
+ * walking from its parent by name.
+ *
+ * Locks: `table` covers the index, the free slots and every field of a record but `lookups`'
+ * decrements and the open state (handle.h). No system call is made under it.
+ */
+
+#include "base/error.h"
+#include "base/macros.h"
+#include "fuse/ledger.h"
+#include "fuse/source.h"
+
+struct node_table;
+
+struct node_table_params {
+	struct ledger *ledger; /* from ledger_map; borrowed */
+	struct source *source; /* borrowed */
+	uint32_t max_fds;      /* descriptors to keep open; 0: as RLIMIT_NOFILE allows */
+};
+
+/*
+ * node_table_new - read the nodes of a ledger, which may hold anything; a new ledger gets its root
+ * (FUSE_ROOT_ID). Returns 0 or -errno with *err set.
+ */
+int __must_check node_table_new(const struct node_table_params *params, struct node_table **ret,
+				struct error *err);
+void node_table_free(struct node_table *table);
+DEFINE_CLEANUP(struct node_table *, node_table_free);
+#define _cleanup_node_table_ _cleanup_(node_table_free_cleanup)
+
+/*
+ * node_remember - the node of a file, made if it has none yet, with one more reference by the
+ * kernel. `parent` and `name` say where it was found; name may be NULL (it has none: O_TMPFILE).
+ * `fd`, open on the file (O_PATH will do), is consumed in any case. Returns 0 or -errno; -ENFILE
+ * when all nodes are in use.
+ */
+int __must_check node_remember(struct node_table *table, const struct source_identity *identity,
+			       uint64_t parent, const char *name, int fd, uint64_t *ret_id);
+
+/* node_forget - the kernel dropped `n` references; without any, and not open, the node is gone. */
+void node_forget(struct node_table *table, uint64_t id, uint64_t n);
+
+/* A node's descriptor, kept open for as long as the reference is held. */
+struct node_ref {
+	int fd; /* borrowed from the reference; O_PATH or open for reading */
+	uint32_t entry;
+	struct node_table *table;
+};
+#define NODE_REF_INIT    \
+	{                \
+		.fd = -1 \
+	}
+
+/*
+ * node_get - open the node's file. With `readable` the descriptor is one that can be read from,
+ * else O_PATH has to do. Returns 0 or -errno: -ESTALE when the id is not known or the file is gone.
+ */
+int __must_check node_get(struct node_table *table, uint64_t id, bool readable,
+			  struct node_ref *ret);
+void node_put(struct node_ref *ref);
+#define _cleanup_node_ref_ _cleanup_(node_put)
+
+/*
+ * node_moved - the file open as `fd`, if it has a node, is now `name` in `parent`; with name NULL
+ * it has lost a name, and is found no more by it. For sources without file handles; nothing happens
+ * on others.
+ */
+void node_moved(struct node_table *table, const struct source_identity *identity, uint64_t parent,
+		const char *name);
+
+/* node_find - the id of the node of a file, 0 if the kernel does not know it. */
+uint64_t node_find(struct node_table *table, const struct source_identity *identity);
+
+/* node_record - the ledger's record of a node that is alive, NULL if the id is not known. */
+struct ledger_node *node_record(struct node_table *table, uint64_t id);
+
+/* node_opened, node_closed - one more or less open handle refers to the node; keeps it alive. */
+void node_opened(struct node_table *table, uint64_t id);
+void node_closed(struct node_table *table, uint64_t id);
+
+/*
+ * node_fds_trim - close kept descriptors: all that were not used for `idle_ns`, and half of them if
+ * `pressed` (EMFILE).
+ */
+void node_fds_trim(struct node_table *table, uint64_t idle_ns, bool pressed);
+
+/* node_count - how many nodes are alive. */
+uint32_t node_count(struct node_table *table);
