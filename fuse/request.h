@@ -30,9 +30,9 @@ struct request {
 	 */
 	bool kill_suidgid;
 	/*
-	 * FUSE_CREATE_SUPP_GROUP: the caller's supplementary groups as far as they matter for the
-	 * request, which is the parent directory's group if the caller is in it. has_groups says
-	 * whether the kernel told at all.
+	 * The caller's supplementary groups as far as they matter for the request, which is the
+	 * parent directory's group if the caller is in it. has_groups says whether the kernel tells
+	 * at all (FUSE_CREATE_SUPP_GROUP).
 	 */
 	bool has_groups;
 	uint32_t n_groups;
@@ -42,13 +42,13 @@ struct request {
 /*
  * request_decode - take the request of `size` bytes at `buf` apart, and rewrite in place what
  * libfuse 3.14 does not know: extensions are cut off, FUSE_TMPFILE becomes FUSE_CREATE, and
- * FUSE_SETXATTR loses its extended flags (`setxattr_ext`: FUSE_SETXATTR_EXT was negotiated).
- * *ret_size is what is left to hand on. `buf` is aligned to 8. Names inside the body are checked to
- * end in a NUL within it, as libfuse reads them without a look at the size; a body that is too
- * short for its opcode is refused. Returns 0 or -EBADMSG; *ret is filled in both cases as far as
- * the header goes, `size` being at least that of a header.
+ * FUSE_SETXATTR loses its extended flags. `negotiated` is connection_state.negotiated. *ret_size is
+ * what is left to hand on. `buf` is aligned to 8, `size` at least that of a header. Names inside
+ * the body are checked to end in a NUL within it, as libfuse reads them without a look at the size;
+ * a body that is too short for its opcode is refused. Returns 0 or -EBADMSG; what the header says
+ * is in *ret in both cases.
  */
-int __must_check request_decode(void *buf, size_t size, bool setxattr_ext, struct request *ret,
+int __must_check request_decode(void *buf, size_t size, uint64_t negotiated, struct request *ret,
 				size_t *ret_size);
 
 /*
