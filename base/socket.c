@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include "base/fd.h"
@@ -23,7 +24,8 @@ static int make_address(const char *path, struct sockaddr_un *ret)
 	return 0;
 }
 
-int socket_connect(const char *path)
+/* `patience` zero: for ever. */
+static int connect_to(const char *path, int type, struct timeval patience)
 {
 	_cleanup_close_ int fd = -EBADF;
 	struct sockaddr_un address;
@@ -31,21 +33,35 @@ int socket_connect(const char *path)
 
 	if (r < 0)
 		return r;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
 		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	return TAKE_FD(fd);
 }
 
-/* Removes a socket file that nobody listens on. */
-static int remove_stale(const char *path, struct error *err)
+int socket_connect(const char *path)
 {
-	_cleanup_close_ int probe = socket_connect(path);
+	return connect_to(path, SOCK_SEQPACKET, (struct timeval){ 0 });
+}
+
+int socket_connect_timeout(const char *path, int timeout_ms)
+{
+	return connect_to(path, SOCK_SEQPACKET,
+			  (struct timeval){ .tv_sec = timeout_ms / 1000,
+					    .tv_usec = timeout_ms % 1000 * 1000 });
+}
+
+/* Removes a socket file that nobody listens on. */
+static int remove_stale(const char *path, int type, struct error *err)
+{
+	_cleanup_close_ int probe = connect_to(path, type, (struct timeval){ .tv_sec = 1 });
 	struct stat st;
 
-	if (probe >= 0)
+	if (probe >= 0 || probe == -ETIMEDOUT || probe == -EPROTOTYPE)
 		return error_set(err, ERROR_PRECONDITION, -EADDRINUSE,
 				 "%s: another process is serving this socket; stop it first", path);
 	if (lstat(path, &st) < 0)
@@ -58,31 +74,41 @@ static int remove_stale(const char *path, struct error *err)
 	return 0;
 }
 
-int socket_listen(const char *path, struct error *err)
+/* The mode goes onto the socket before bind(2), which gives it to the file: there is no moment with
+ * another one, and no umask(2) that other threads would share. */
+static int listen_on(const char *path, int type, struct error *err)
 {
 	_cleanup_close_ int fd = -EBADF;
 	struct sockaddr_un address;
-	mode_t old;
 	int r = make_address(path, &address);
 
 	if (r < 0)
 		return error_set(err, ERROR_INVALID, r,
 				 "socket path '%s': 1 to %zu bytes are possible", path,
 				 sizeof(address.sun_path) - 1);
-	r = remove_stale(path, err);
+	r = remove_stale(path, type, err);
 	if (r < 0)
 		return r;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return error_errno(err, -errno, "socket");
-	old = umask(0177);
-	r = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-	(void)umask(old);
-	if (r < 0)
-		return error_errno(err, r, "bind %s", path);
+	if (fchmod(fd, 0600) < 0)
+		return error_errno(err, -errno, "fchmod of a socket");
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return error_errno(err, -errno, "bind %s", path);
 	if (listen(fd, SOMAXCONN) < 0)
 		return error_errno(err, -errno, "listen on %s", path);
 	return TAKE_FD(fd);
+}
+
+int socket_listen(const char *path, struct error *err)
+{
+	return listen_on(path, SOCK_SEQPACKET, err);
+}
+
+int socket_listen_stream(const char *path, struct error *err)
+{
+	return listen_on(path, SOCK_STREAM, err);
 }
 
 int socket_send(int fd, const void *buf, size_t size, const int *fds, size_t n_fds, int flags)

@@ -21,9 +21,18 @@
  */
 int __must_check socket_listen(const char *path, struct error *err);
 
+/* socket_listen_stream - the same for a SOCK_STREAM socket. */
+int __must_check socket_listen_stream(const char *path, struct error *err);
+
 /* socket_connect - connect to a listening `path`, blocking. Returns an owned descriptor or -errno.
  */
 int __must_check socket_connect(const char *path);
+
+/*
+ * socket_connect_timeout - as socket_connect, but a listener whose queue is full is waited for at
+ * most `timeout_ms` (more than 0). Returns an owned descriptor or -errno; -ETIMEDOUT.
+ */
+int __must_check socket_connect_timeout(const char *path, int timeout_ms);
 
 /*
  * socket_send - send one message; `fds` are borrowed. Never raises SIGPIPE. flags as for
