@@ -33,6 +33,12 @@ struct method {
 	const char *path; /* "/csi.v1.Node/NodeStageVolume" */
 	const ProtobufCMessageDescriptor *request, *response;
 	/*
+	 * immediate - the handler looks at nothing but memory. It then runs on the server's own
+	 * thread, so that it answers even when every pool thread is busy.
+	 */
+	bool immediate;
+	bool quiet; /* called so often that success is logged at level debug only */
+	/*
 	 * handle - `context` is the service's. `response` is initialised and empty; what the
 	 * handler puts in is allocated with malloc(3) and is freed by the server, after failures
 	 * too (protobuf_c_message_free_unpacked). Returns 0 or -errno with *err set.
