@@ -7,11 +7,19 @@
  * names them. Host byte order and the structs' own layout: both ends run on one node, and `version`
  * guards against ends of different builds. Only peers of the keeper's own effective uid are served.
  *
- *   request            descriptors          replies
- *   CONTROL_ADD        source directory     one; on success with the mount
- *   CONTROL_MOUNT      -                    one; on success with the mount
- *   CONTROL_REMOVE     -                    one, once the worker is reaped and the connection
- * closed CONTROL_LIST       -                    one a volume (CONTROL_MORE set), then one without
+ *   request          descriptors        replies
+ *   CONTROL_ADD      source directory   one, once a worker serves; on success with a mount
+ *   CONTROL_MOUNT    -                  one; on success with a mount
+ *   CONTROL_REMOVE   -                  one, once the worker is reaped and the connection closed
+ *   CONTROL_LIST     -                  one a volume (CONTROL_MORE set), then one without
+ *
+ * The mount is detached, the receiver attaches it. Each reply has one of its own where the kernel
+ * clones detached mounts (Linux 6.15); before, it is always the same one, which would move when it
+ * is attached again: clone it (mount_clone) where it is attached.
+ *
+ * A client sends its next request when it has read the reply to the last. What is no request gets
+ * one reply that says so (type 0 where it could not be read), then the connection is closed. A
+ * client that goes away before its CONTROL_ADD is answered takes the volume with it.
  */
 
 #include "base/error.h"
@@ -55,17 +63,19 @@ enum volume_state {
 	VOLUME_DEAD = 3,       /* the connection has ended: unmounted everywhere or aborted */
 };
 
+#define VOLUME_REASON_MAX 352
+
 /* What the keeper knows of a volume. */
 struct volume_status {
 	struct volume_config config;
 	struct connection_state connection;
-	uint64_t dev;	    /* st_dev of the mount */
-	uint64_t waiting;   /* requests the kernel waits for */
-	uint64_t restarts;  /* workers that died */
-	uint64_t requests;  /* answered so far */
-	int32_t worker_pid; /* 0: none right now */
-	uint32_t state;	    /* enum volume_state */
-	char reason[192];   /* why the last worker died or could not start, "" if none did */
+	uint64_t dev;			/* st_dev of the mount */
+	uint64_t waiting;		/* requests the kernel waits for */
+	uint64_t restarts;		/* workers that died */
+	uint64_t requests;		/* answered so far */
+	int32_t worker_pid;		/* 0: none right now */
+	uint32_t state;			/* enum volume_state */
+	char reason[VOLUME_REASON_MAX]; /* why the last worker died or could not start, or "" */
 };
 
 struct control_reply {
@@ -86,3 +96,12 @@ const char *volume_state_name(enum volume_state state);
  * config.
  */
 int __must_check control_check(const void *packet, size_t size, struct error *err);
+
+/*
+ * control_check_reply - whether a packet of `size` bytes is a reply to the request `type`, `serial`
+ * in our version and layout; *ret is a copy whose strings are terminated. Returns 0 or -errno with
+ * *err set (ERROR_UNAVAILABLE): -EBADMSG, -EPROTONOSUPPORT. What the reply itself says is not
+ * looked at.
+ */
+int __must_check control_check_reply(const void *packet, size_t size, enum control_type type,
+				     uint32_t serial, struct control_reply *ret, struct error *err);

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recovery/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/notify.h"
+#include "mount/fusectl.h"
+#include "recovery/control_server.h"
+#include "recovery/supervisor/supervisor.h"
+
+#define CLIENTS_MAX 256
+#define VOLUME_FDS 8 /* device, mount, ledger, source, pidfd, status; two more at each start */
+#define OWN_FDS 24
+
+struct entry {
+	struct keeper *keeper;
+	struct entry *next;
+	uint64_t serial; /* ascending in the list: the cursor of CONTROL_LIST */
+	struct supervisor *supervisor;
+	struct control_client *adder; /* waits for the first worker; NULL once it was answered */
+	bool stopping;
+};
+
+struct keeper {
+	struct loop *loop;
+	struct supervisor_context context;
+	struct control_handler handler;
+	struct control_server *server;
+	struct keeper_limits limits;
+	struct entry *entries;
+	size_t n_entries;
+	uint64_t last_serial;
+	bool ending;
+};
+
+struct keeper_limits keeper_limits_for(uint64_t nofile)
+{
+	struct keeper_limits limits = { .clients = MIN_OF(MAX_OF(nofile / 4, 1U), CLIENTS_MAX) };
+
+	if (nofile > limits.clients + OWN_FDS)
+		limits.volumes = (nofile - limits.clients - OWN_FDS) / VOLUME_FDS;
+	return limits;
+}
+
+static struct entry *find(struct keeper *k, const char *id)
+{
+	struct entry *e = k->entries;
+
+	while (e && strcmp(supervisor_id(e->supervisor), id) != 0)
+		e = e->next;
+	return e;
+}
+
+/* Appends: the serials stay in order. */
+static void link_entry(struct keeper *k, struct entry *entry)
+{
+	struct entry **link = &k->entries;
+
+	while (*link)
+		link = &(*link)->next;
+	*link = entry;
+	entry->serial = ++k->last_serial;
+	k->n_entries++;
+}
+
+static void free_entry(struct entry *entry)
+{
+	struct keeper *k = entry->keeper;
+	struct entry **link = &k->entries;
+
+	while (*link != entry)
+		link = &(*link)->next;
+	*link = entry->next;
+	k->n_entries--;
+	supervisor_free(entry->supervisor);
+	free(entry);
+}
+
+static void tell_status(const struct keeper *k)
+{
+	notify_status("%zu volumes", k->n_entries);
+}
+
+static void stop_entry(struct entry *entry)
+{
+	entry->stopping = true;
+	supervisor_stop(entry->supervisor);
+}
+
+static struct control_client *find_waiting(struct keeper *k, const struct entry *entry)
+{
+	struct control_client *c = k->server ? control_server_clients(k->server) : NULL;
+
+	while (c && c->waits_for != entry)
+		c = c->next;
+	return c;
+}
+
+static void on_stopped(void *owner, struct supervisor *supervisor)
+{
+	struct entry *entry = owner;
+	struct keeper *k = entry->keeper;
+	struct control_client *client;
+
+	log_info("volume removed");
+	while ((client = find_waiting(k, entry)))
+		if (control_client_reply(client, NULL, -EBADF) < 0)
+			log_debug("the client of a removal did not wait for its end");
+	free_entry(entry);
+	tell_status(k);
+	if (k->ending && !k->entries)
+		loop_end(k->loop);
+}
+
+/* Answers CONTROL_ADD and CONTROL_MOUNT with the mount. Returns what control_client_reply does. */
+static int reply_with_mount(struct entry *entry, struct control_client *client)
+{
+	_cleanup_close_ int fd = -EBADF;
+	struct error err = ERROR_INIT;
+	struct volume_status status;
+	int r = supervisor_mount(entry->supervisor, &fd, &err);
+
+	if (r < 0) {
+		control_client_fail(client, &err);
+		return r;
+	}
+	supervisor_status(entry->supervisor, &status);
+	return control_client_reply(client, &status, fd);
+}
+
+static void on_started(void *owner, struct supervisor *supervisor, const struct error *failure)
+{
+	struct entry *entry = owner;
+	struct keeper *k = entry->keeper;
+	struct control_client *client = TAKE_PTR(entry->adder);
+
+	if (failure) {
+		log_error("volume not added: %s", failure->text);
+		control_client_fail(client, failure);
+		free_entry(entry);
+		tell_status(k);
+		return;
+	}
+	if (reply_with_mount(entry, client) < 0) {
+		log_warning("volume not added: its client does not take the mount");
+		stop_entry(entry);
+		return;
+	}
+	log_info("volume added");
+}
+
+/* Without asking the source anything: it may hang. */
+static int check_source(const int fds[SOCKET_FDS_MAX], struct error *err)
+{
+	struct statx stx;
+	int flags;
+
+	if (fds[0] < 0 || fds[1] >= 0)
+		return error_set(err, ERROR_INVALID, -EINVAL,
+				 "one descriptor has to come along: the source directory");
+	flags = fcntl(fds[0], F_GETFL);
+	if (flags < 0 || !(flags & O_PATH))
+		return error_set(err, ERROR_INVALID, -EINVAL,
+				 "the source's descriptor was not opened with O_PATH");
+	if (statx(fds[0], "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) < 0)
+		return error_errno(err, -errno, "statx of the source");
+	if (!S_ISDIR(stx.stx_mode))
+		return error_set(err, ERROR_INVALID, -ENOTDIR, "the source is not a directory");
+	return 0;
+}
+
+static int check_room(struct keeper *k, const char *id, struct error *err)
+{
+	struct entry *there = find(k, id);
+
+	if (there && there->stopping)
+		return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is being removed", id);
+	if (there)
+		return error_set(err, ERROR_EXISTS, -EEXIST, "volume '%s' is there already", id);
+	if (k->n_entries >= k->limits.volumes)
+		return error_set(
+			err, ERROR_EXHAUSTED, -EMFILE,
+			"the keeper's limit of open files is enough for %zu volumes: raise "
+			"LimitNOFILE= (ulimit -Hn) and restart it",
+			k->limits.volumes);
+	return 0;
+}
+
+static int add(struct keeper *k, struct control_client *client, const struct volume_config *config,
+	       int fds[SOCKET_FDS_MAX], struct error *err)
+{
+	_cleanup_free_ struct entry *entry = NULL;
+	int r = check_room(k, config->id, err);
+
+	if (r >= 0)
+		r = check_source(fds, err);
+	if (r < 0)
+		return r;
+	entry = malloc(sizeof(*entry));
+	if (!entry)
+		return error_errno(err, -ENOMEM, "add a volume");
+	*entry = (struct entry){ .keeper = k, .adder = client };
+	r = supervisor_new(&k->context, config, TAKE_FD(fds[0]), entry, &entry->supervisor, err);
+	if (r < 0)
+		return r;
+	client->waits_for = entry;
+	link_entry(k, TAKE_PTR(entry));
+	tell_status(k);
+	return 0;
+}
+
+static int mount_again(struct keeper *k, struct control_client *client, const char *id,
+		       struct error *err)
+{
+	struct entry *entry = find(k, id);
+
+	if (!entry)
+		return error_set(err, ERROR_NOT_FOUND, -ENOENT, "there is no volume '%s'", id);
+	if (entry->stopping || entry->adder)
+		return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is being %s", id,
+				 entry->stopping ? "removed" : "added");
+	if (reply_with_mount(entry, client) < 0)
+		log_debug("the mount of '%s' was not handed out", id);
+	return 0;
+}
+
+static void cancel_add(struct entry *entry)
+{
+	struct control_client *adder = TAKE_PTR(entry->adder);
+	struct error err = ERROR_INIT;
+
+	if (!adder)
+		return;
+	(void)error_set(&err, ERROR_CANCELLED, -ECANCELED,
+			"volume '%s' was removed while it was being added",
+			supervisor_id(entry->supervisor));
+	control_client_fail(adder, &err);
+}
+
+static void remove_volume(struct keeper *k, struct control_client *client, const char *id)
+{
+	struct entry *entry = find(k, id);
+
+	if (!entry) {
+		if (control_client_reply(client, NULL, -EBADF) < 0)
+			log_debug("the client of a removal did not wait for its end");
+		return;
+	}
+	cancel_add(entry);
+	client->waits_for = entry;
+	if (!entry->stopping)
+		stop_entry(entry);
+}
+
+static void on_request(void *context, struct control_client *client,
+		       const struct control_request *request, int fds[SOCKET_FDS_MAX])
+{
+	struct keeper *k = context;
+	struct error err = ERROR_INIT;
+	int r = 0;
+
+	LOG_FIELD("VOLUME_ID", request->config.id);
+	if (request->header.type == CONTROL_ADD)
+		r = add(k, client, &request->config, fds, &err);
+	else if (request->header.type == CONTROL_MOUNT)
+		r = mount_again(k, client, request->config.id, &err);
+	else
+		remove_volume(k, client, request->config.id);
+	if (r < 0) {
+		log_warning("request refused: %s", err.text);
+		control_client_fail(client, &err);
+	}
+}
+
+static void on_client_gone(void *context, struct control_client *client)
+{
+	struct entry *entry = client->waits_for;
+
+	client->waits_for = NULL;
+	if (!entry || entry->adder != client)
+		return;
+	LOG_FIELD("VOLUME_ID", supervisor_id(entry->supervisor));
+	log_warning("volume not added: its client went away");
+	entry->adder = NULL;
+	stop_entry(entry);
+}
+
+static bool next_status(void *context, uint64_t *cursor, struct volume_status *ret)
+{
+	struct keeper *k = context;
+	struct entry *entry = k->entries;
+
+	while (entry && entry->serial <= *cursor)
+		entry = entry->next;
+	if (!entry)
+		return false;
+	*cursor = entry->serial;
+	supervisor_status(entry->supervisor, ret);
+	return true;
+}
+
+static void open_fusectl(struct keeper *k)
+{
+	struct error err = ERROR_INIT;
+
+	if (fusectl_open(&k->context.fusectl_fd, &err) < 0)
+		log_warning(
+			"status shows no waiting requests, and hung workers can't be cut off: %s",
+			err.text);
+}
+
+DEFINE_CLEANUP(struct keeper *, keeper_free);
+
+int keeper_open(struct loop *loop, const char *run_dir, const struct worker_program *program,
+		struct keeper_limits limits, struct keeper **ret, struct error *err)
+{
+	_cleanup_(keeper_free_cleanup) struct keeper *k = malloc(sizeof(*k));
+	char path[PATH_MAX];
+	int r;
+
+	if (!k)
+		return error_errno(err, -ENOMEM, "start the keeper");
+	*k = (struct keeper){
+		.loop = loop,
+		.context = { .loop = loop,
+			     .program = program,
+			     .fusectl_fd = -EBADF,
+			     .on_started = on_started,
+			     .on_stopped = on_stopped },
+		.handler = { .request = on_request,
+			     .gone = on_client_gone,
+			     .next_status = next_status,
+			     .context = k },
+		.limits = limits,
+	};
+	open_fusectl(k);
+	(void)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, run_dir);
+	r = control_server_open(loop, path, limits.clients, &k->handler, &k->server, err);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(k);
+	return 0;
+}
+
+void keeper_end(struct keeper *k)
+{
+	if (k->ending)
+		return;
+	k->ending = true;
+	control_server_close(TAKE_PTR(k->server));
+	if (!k->entries)
+		loop_end(k->loop);
+	for (struct entry *e = k->entries, *next; e; e = next) {
+		next = e->next;
+		e->adder = NULL;
+		if (!e->stopping)
+			stop_entry(e);
+	}
+}
+
+void keeper_free(struct keeper *k)
+{
+	if (!k)
+		return;
+	control_server_close(k->server);
+	while (k->entries)
+		free_entry(k->entries);
+	close_fd(&k->context.fusectl_fd);
+	free(k);
+}

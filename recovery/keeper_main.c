@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * holdfast-keeper: holds every /dev/fuse descriptor and every ledger, and keeps a worker running
+ * for each volume. One thread, no gRPC. This file makes the process what it has to be; keeper.c is
+ * what it does.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/notify.h"
+#include "base/options.h"
+#include "base/parse.h"
+#include "base/version.h"
+#include "recovery/keeper.h"
+
+#define OOM_SCORE_FILE "/proc/self/oom_score_adj"
+#define OOM_SCORE_SPARED "-1000"
+#define EXIT_USAGE 2
+
+struct settings {
+	const char *run_dir;
+	const char *worker;
+	const char *log_level;
+};
+
+/* The process's events besides the keeper's own. */
+struct process {
+	struct loop loop;
+	struct keeper *keeper;
+	int signal_fd;
+	struct loop_source signals;
+	struct loop_timer watchdog;
+	uint64_t watchdog_ns;
+};
+
+/* A closed stdin, stdout or stderr would give its number to something that matters. */
+static void fill_stdio(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	close_fd(&fd);
+}
+
+/* As many files as we may have. Returns how many that is. */
+static uint64_t raise_file_limit(void)
+{
+	struct rlimit limit = { .rlim_cur = 1024 };
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return limit.rlim_cur;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		(void)log_warning_errno(-errno, "the limit of open files stays low");
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	return limit.rlim_cur;
+}
+
+/* The keeper is the last to be killed when memory is short. Returns what it was started with. */
+static int spare_from_oom_killer(void)
+{
+	_cleanup_close_ int fd = open(OOM_SCORE_FILE, O_RDWR | O_CLOEXEC);
+	char text[16] = "";
+	bool negative;
+	uint32_t value = 0;
+	int r = fd < 0 ? -errno : 0;
+
+	if (r >= 0 && fd_read_all(fd, text, sizeof(text) - 1) > 0)
+		text[strcspn(text, "\n")] = '\0';
+	negative = text[0] == '-';
+	if (parse_u32(text + negative, 1000, &value) < 0)
+		value = 0;
+	if (r >= 0)
+		r = fd_write_all(fd, OOM_SCORE_SPARED, strlen(OOM_SCORE_SPARED));
+	if (r < 0)
+		(void)log_warning_errno(r, "the OOM killer may choose the keeper: %s",
+					OOM_SCORE_FILE);
+	return negative ? -(int)value : (int)value;
+}
+
+/* The run directory is ours alone: who can write to it can have volumes served. */
+static int prepare_run_dir(const char *path, int *ret_fd, struct error *err)
+{
+	_cleanup_close_ int fd = -EBADF;
+	struct stat st;
+
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return error_errno(err, -errno, "make the run directory %s", path);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return error_errno(err, -errno, "open the run directory %s", path);
+	if (fstat(fd, &st) < 0)
+		return error_errno(err, -errno, "fstat %s", path);
+	if (st.st_uid != geteuid())
+		return error_set(err, ERROR_PRECONDITION, -EPERM,
+				 "the run directory %s belongs to uid %u, not to us", path,
+				 st.st_uid);
+	if ((st.st_mode & 07777) != 0700 && fchmod(fd, 0700) < 0)
+		return error_errno(err, -errno, "chmod 0700 %s", path);
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+/* One keeper a directory. The lock goes with the process, however it ends. */
+static int lock_run_dir(int dir_fd, const char *path, int *ret_fd, struct error *err)
+{
+	_cleanup_close_ int fd =
+		openat(dir_fd, "keeper.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return error_errno(err, -errno, "open %s/keeper.lock", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno == EWOULDBLOCK)
+			return error_set(err, ERROR_PRECONDITION, -EADDRINUSE,
+					 "another keeper serves %s; stop it first", path);
+		return error_errno(err, -errno, "lock %s/keeper.lock", path);
+	}
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static void on_signal(void *context, uint32_t events)
+{
+	struct process *p = context;
+	struct signalfd_siginfo info;
+
+	if (read(p->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	log_notice("ending: %s", sigdescr_np((int)info.ssi_signo) ?: "signal");
+	notify_stopping();
+	keeper_end(p->keeper);
+}
+
+static int open_signals(struct process *p, struct error *err)
+{
+	sigset_t set;
+
+	(void)signal(SIGPIPE, SIG_IGN); /* a log that nobody reads */
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return error_errno(err, -errno, "sigprocmask");
+	p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (p->signal_fd < 0)
+		return error_errno(err, -errno, "signalfd");
+	return loop_add(&p->loop, &p->signals, p->signal_fd, EPOLLIN, err);
+}
+
+static void on_watchdog(void *context)
+{
+	struct process *p = context;
+
+	notify_watchdog();
+	loop_arm(&p->loop, &p->watchdog, clock_now_ns() + p->watchdog_ns);
+}
+
+static void start_watchdog(struct process *p)
+{
+	p->watchdog_ns = notify_watchdog_interval_ms() * NSEC_PER_MSEC;
+	if (p->watchdog_ns)
+		on_watchdog(p);
+}
+
+static int serve(const struct settings *settings, const struct worker_program *program,
+		 struct keeper_limits limits, struct error *err)
+{
+	struct process p = {
+		.loop = { .epoll_fd = -EBADF },
+		.signal_fd = -EBADF,
+		.signals = { .fd = -EBADF, .ready = on_signal, .context = &p },
+		.watchdog = { .fire = on_watchdog, .context = &p },
+	};
+	int r = loop_init(&p.loop, err);
+
+	if (r >= 0)
+		r = open_signals(&p, err);
+	if (r >= 0)
+		r = keeper_open(&p.loop, settings->run_dir, program, limits, &p.keeper, err);
+	if (r >= 0) {
+		start_watchdog(&p);
+		notify_ready("0 volumes");
+		log_info("holdfast-keeper " HOLDFAST_VERSION " serves %s, up to %zu volumes",
+			 settings->run_dir, limits.volumes);
+		r = loop_run(&p.loop, err);
+	}
+	keeper_free(p.keeper);
+	close_fd(&p.signal_fd);
+	loop_done(&p.loop);
+	return r;
+}
+
+static int run(const struct settings *settings, struct error *err)
+{
+	_cleanup_close_ int dir_fd = -EBADF, lock_fd = -EBADF;
+	struct worker_program program = { .path = settings->worker,
+					  .log_level = settings->log_level };
+	int r;
+
+	r = prepare_run_dir(settings->run_dir, &dir_fd, err);
+	if (r >= 0)
+		r = lock_run_dir(dir_fd, settings->run_dir, &lock_fd, err);
+	if (r < 0)
+		return r;
+	program.oom_score_adj = spare_from_oom_killer();
+	return serve(settings, &program, keeper_limits_for(raise_file_limit()), err);
+}
+
+int main(int argc, char **argv)
+{
+	struct settings settings = { .run_dir = "/run/holdfast", .log_level = "info" };
+	const struct option_spec options[] = {
+		{ "run-dir", "DIR", "where the control socket is (default /run/holdfast)",
+		  OPTION_STRING, &settings.run_dir },
+		{ "worker", "PATH",
+		  "the FUSE server to start (default: holdfast-fuse beside this "
+		  "program, or where it is installed)",
+		  OPTION_STRING, &settings.worker },
+		{ "log-level", "LEVEL", "error, warning, notice, info (default) or debug",
+		  OPTION_STRING, &settings.log_level },
+	};
+	const struct program_spec program = {
+		.name = "holdfast-keeper",
+		.summary = "Keeps the FUSE connections of all volumes, and a worker serving each.",
+		.options = options,
+		.n_options = ARRAY_SIZE(options),
+	};
+	struct error err = ERROR_INIT;
+	enum log_level level;
+
+	fill_stdio();
+	options_parse(&program, argc, argv);
+	if (log_parse_level(settings.log_level, &level) < 0) {
+		(void)fprintf(stderr,
+			      "holdfast-keeper: --log-level '%s' is not one of error, "
+			      "warning, notice, info, debug\n",
+			      settings.log_level);
+		return EXIT_USAGE;
+	}
+	log_open("holdfast-keeper", level);
+	if (run(&settings, &err) < 0) {
+		log_error("%s", err.text);
+		return EXIT_FAILURE;
+	}
+	log_info("ended");
+	return EXIT_SUCCESS;
+}

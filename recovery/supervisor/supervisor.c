@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recovery/supervisor/supervisor.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/sysmacros.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "fuse/ledger.h"
+#include "mount/fusectl.h"
+#include "mount/tree.h"
+#include "recovery/supervisor/backoff.h"
+#include "recovery/supervisor/reaper.h"
+
+#define START_LIMIT_NS (10 * NSEC_PER_SEC) /* from fork to the worker's report */
+#define KILL_LIMIT_NS (3 * NSEC_PER_SEC)   /* from SIGKILL to the end of the process */
+
+struct supervisor {
+	const struct supervisor_context *context;
+	void *owner;
+	struct volume_config config;
+	int source_fd;
+	struct connection connection;
+	struct ledger *ledger;
+	int ledger_fd;
+
+	enum volume_state state;
+	bool stopping;
+	struct worker_process worker;
+	struct loop_source report, exit;
+	struct loop_timer limit;   /* of the start, then of the kill */
+	struct loop_timer restart; /* the back-off */
+	bool killed;		   /* limit is that of the kill */
+
+	struct backoff backoff;
+	uint64_t down_since_ns;	   /* when the last worker died */
+	uint64_t serving_since_ns; /* 0: this worker has not reported yet */
+	uint64_t restarts;
+	int code;			/* negative errno that goes with the complaint */
+	char complaint[240];		/* what this worker is about to die of, if it is known */
+	char reason[VOLUME_REASON_MAX]; /* what the last one died of */
+};
+
+const char *supervisor_id(const struct supervisor *s)
+{
+	return s->config.id;
+}
+
+/* POLLERR on the device: aborted, or no mount of it is left (fs/fuse/dev.c, fuse_dev_poll). */
+static bool connection_has_ended(const struct supervisor *s)
+{
+	struct pollfd p = { .fd = s->connection.dev_fd };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLNVAL));
+}
+
+static void forget_worker_events(struct supervisor *s)
+{
+	loop_disarm(&s->limit);
+	loop_drop(s->context->loop, &s->report);
+	loop_drop(s->context->loop, &s->exit);
+}
+
+static void complain(struct supervisor *s, int code, const char *text)
+{
+	s->code = code;
+	(void)snprintf(s->complaint, sizeof(s->complaint), "%.*s", (int)sizeof(s->complaint) - 1,
+		       text);
+}
+
+static void kill_worker(struct supervisor *s)
+{
+	s->killed = true;
+	worker_process_kill(&s->worker);
+	loop_arm(s->context->loop, &s->limit, clock_now_ns() + KILL_LIMIT_NS);
+}
+
+/* Starts a worker whose report and end are events. Nothing is left on failure. */
+static int start_worker(struct supervisor *s, struct error *err)
+{
+	struct loop *loop = s->context->loop;
+	int r = worker_process_start(s->context->program, s->connection.dev_fd, s->ledger_fd,
+				     s->source_fd, &s->worker, err);
+
+	if (r < 0)
+		return r;
+	s->killed = false;
+	complain(s, -EIO, "");
+	r = loop_add(loop, &s->report, s->worker.status_fd, EPOLLIN, err);
+	if (r >= 0)
+		r = loop_add(loop, &s->exit, s->worker.pidfd, EPOLLIN, err);
+	if (r < 0) {
+		forget_worker_events(s);
+		worker_process_kill(&s->worker);
+		reaper_adopt(loop, &s->worker);
+		return r;
+	}
+	loop_arm(loop, &s->limit, clock_now_ns() + START_LIMIT_NS);
+	return 0;
+}
+
+static void schedule_restart(struct supervisor *s)
+{
+	uint64_t now = clock_now_ns();
+	uint64_t served = s->serving_since_ns ? now - s->serving_since_ns : 0;
+
+	s->state = VOLUME_RESTARTING;
+	s->serving_since_ns = 0;
+	loop_arm(s->context->loop, &s->restart, now + backoff_next(&s->backoff, served));
+}
+
+static void on_restart(void *context)
+{
+	struct supervisor *s = context;
+	struct error err = ERROR_INIT;
+
+	LOG_FIELD("VOLUME_ID", s->config.id);
+	if (start_worker(s, &err) >= 0)
+		return;
+	(void)snprintf(s->reason, sizeof(s->reason), "%.*s", (int)sizeof(s->reason) - 1, err.text);
+	log_error("no worker: %s", err.text);
+	schedule_restart(s);
+}
+
+static void resend(struct supervisor *s)
+{
+	int r;
+
+	if (!connection_can_resend(&s->connection.state)) {
+		log_warning("this kernel can't send requests again: what the worker had begun "
+			    "hangs until the volume is removed");
+		return;
+	}
+	r = connection_resend(s->connection.dev_fd);
+	if (r < 0)
+		(void)log_error_errno(r, "the kernel could not send the open requests again");
+}
+
+/* The worker's process is gone, s->reason says why: what now? */
+static void worker_gone(struct supervisor *s)
+{
+	struct error err = ERROR_INIT;
+
+	if (s->stopping) {
+		s->context->on_stopped(s->owner, s);
+		return;
+	}
+	if (s->state == VOLUME_STARTING) {
+		(void)error_set(&err, error_kind_of(s->code), s->code,
+				"the worker could not start: %s", s->reason);
+		s->context->on_started(s->owner, s, &err);
+		return;
+	}
+	s->restarts++;
+	if (connection_has_ended(s)) {
+		s->state = VOLUME_DEAD;
+		log_error("the connection was aborted; the volume is dead until it is removed");
+		return;
+	}
+	if (s->state == VOLUME_SERVING)
+		s->down_since_ns = clock_now_ns();
+	resend(s);
+	schedule_restart(s);
+}
+
+static void worker_serves(struct supervisor *s)
+{
+	uint64_t now = clock_now_ns();
+
+	loop_disarm(&s->limit);
+	s->serving_since_ns = now;
+	if (s->state == VOLUME_STARTING) {
+		s->state = VOLUME_SERVING;
+		s->context->on_started(s->owner, s, NULL);
+		return;
+	}
+	s->state = VOLUME_SERVING;
+	log_info("a new worker serves after %llu ms",
+		 (unsigned long long)((now - s->down_since_ns) / NSEC_PER_MSEC));
+}
+
+static void take_report(struct supervisor *s)
+{
+	struct worker_report report;
+	int r = worker_process_report(&s->worker, &report);
+
+	if (r == -EAGAIN)
+		return;
+	loop_drop(s->context->loop, &s->report);
+	if (r == -ENODATA) {
+		complain(s, -EIO, "it did not report");
+	} else if (r < 0) {
+		complain(s, -EPROTO, "its report is of another build than this keeper");
+		kill_worker(s);
+	} else if (report.code != 0) {
+		complain(s, report.code < 0 ? report.code : -EIO, report.text);
+	} else {
+		worker_serves(s);
+	}
+}
+
+static void on_report(void *context, uint32_t events)
+{
+	struct supervisor *s = context;
+	char pid[16];
+
+	LOG_FIELD("VOLUME_ID", s->config.id);
+	(void)snprintf(pid, sizeof(pid), "%d", (int)s->worker.pid);
+	LOG_FIELD("WORKER_PID", pid);
+	take_report(s);
+}
+
+static void explain_exit(struct supervisor *s, const siginfo_t *info)
+{
+	char how[96];
+
+	worker_exit_describe(info, how, sizeof(how));
+	if (s->complaint[0])
+		(void)snprintf(s->reason, sizeof(s->reason), "%s (%s)", s->complaint, how);
+	else
+		(void)snprintf(s->reason, sizeof(s->reason), "%s", how);
+	if (!s->stopping)
+		log_warning("worker ended: %s", s->reason);
+}
+
+static void on_exit_event(void *context, uint32_t events)
+{
+	struct supervisor *s = context;
+	char pid[16];
+	siginfo_t info;
+
+	LOG_FIELD("VOLUME_ID", s->config.id);
+	(void)snprintf(pid, sizeof(pid), "%d", (int)s->worker.pid);
+	LOG_FIELD("WORKER_PID", pid);
+	if (s->report.fd >= 0)
+		take_report(s); /* its last words */
+	if (worker_process_reap(&s->worker, &info) < 0)
+		return;
+	forget_worker_events(s);
+	explain_exit(s, &info);
+	worker_gone(s);
+}
+
+/* The worker did not report in time, or was killed and does not die. */
+static void on_limit(void *context)
+{
+	struct supervisor *s = context;
+	pid_t pid = s->worker.pid;
+
+	LOG_FIELD("VOLUME_ID", s->config.id);
+	if (!s->killed) {
+		complain(s, -ETIMEDOUT, "it did not report within 10 s");
+		kill_worker(s);
+		return;
+	}
+	log_error("worker %d does not die: it is in a call to the source that the kernel does not "
+		  "interrupt; going on without it",
+		  (int)pid);
+	forget_worker_events(s);
+	reaper_adopt(s->context->loop, &s->worker);
+	if (s->stopping && fusectl_abort(s->context->fusectl_fd, minor(s->connection.dev)) < 0)
+		log_warning("its connection could not be aborted and ends with it");
+	(void)snprintf(s->reason, sizeof(s->reason), "hangs in the kernel");
+	worker_gone(s);
+}
+
+static struct supervisor *supervisor_alloc(const struct supervisor_context *context,
+					   const struct volume_config *config, void *owner)
+{
+	struct supervisor *s = malloc(sizeof(*s));
+
+	if (s)
+		*s = (struct supervisor){
+			.context = context,
+			.owner = owner,
+			.config = *config,
+			.source_fd = -EBADF,
+			.connection = { .dev_fd = -EBADF, .mount_fd = -EBADF },
+			.ledger_fd = -EBADF,
+			.state = VOLUME_STARTING,
+			.worker = WORKER_PROCESS_NONE,
+			.report = { .fd = -EBADF, .ready = on_report, .context = s },
+			.exit = { .fd = -EBADF, .ready = on_exit_event, .context = s },
+			.limit = { .fire = on_limit, .context = s },
+			.restart = { .fire = on_restart, .context = s },
+		};
+	return s;
+}
+
+DEFINE_CLEANUP(struct supervisor *, supervisor_free);
+
+int supervisor_new(const struct supervisor_context *context, const struct volume_config *config,
+		   int source_fd, void *owner, struct supervisor **ret, struct error *err)
+{
+	_cleanup_close_ int source = source_fd;
+	_cleanup_(supervisor_free_cleanup) struct supervisor *s =
+		supervisor_alloc(context, config, owner);
+	int r;
+
+	if (!s)
+		return error_errno(err, -ENOMEM, "add a volume");
+	s->source_fd = TAKE_FD(source);
+	r = connection_open(config, s->source_fd, &s->connection, err);
+	if (r < 0)
+		return r;
+	r = ledger_create(config, &s->connection.state, &s->ledger, &s->ledger_fd, err);
+	if (r < 0)
+		return r;
+	r = start_worker(s, err);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(s);
+	return 0;
+}
+
+void supervisor_stop(struct supervisor *s)
+{
+	s->stopping = true;
+	loop_disarm(&s->restart);
+	loop_drop(s->context->loop, &s->report); /* what it has to say does not matter any more */
+	if (s->worker.pid == 0) {
+		s->context->on_stopped(s->owner, s);
+		return;
+	}
+	/*
+	 * The worker holds the source too. Its copy goes with it and is the last: should the kernel
+	 * have to unmount a hung source then, it is the worker's exit that waits, not the keeper.
+	 */
+	close_fd(&s->source_fd);
+	kill_worker(s);
+}
+
+void supervisor_free(struct supervisor *s)
+{
+	if (!s)
+		return;
+	forget_worker_events(s);
+	loop_disarm(&s->restart);
+	connection_close(&s->connection);
+	ledger_unmap(s->ledger);
+	close_fd(&s->ledger_fd);
+	close_fd(&s->source_fd);
+	free(s);
+}
+
+void supervisor_status(const struct supervisor *s, struct volume_status *ret)
+{
+	struct ledger_header *header = ledger_header(s->ledger);
+
+	*ret = (struct volume_status){
+		.config = s->config,
+		.connection = s->connection.state,
+		.dev = s->connection.dev,
+		.restarts = s->restarts,
+		.requests = atomic_load(&header->requests_answered),
+		.worker_pid = s->worker.pid,
+		.state = s->state,
+	};
+	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", s->reason);
+	if (fusectl_waiting(s->context->fusectl_fd, minor(s->connection.dev), &ret->waiting) < 0)
+		ret->waiting = 0;
+}
+
+int supervisor_mount(const struct supervisor *s, int *ret_fd, struct error *err)
+{
+	int fd = -EBADF, r;
+
+	if (s->state == VOLUME_DEAD)
+		return error_set(
+			err, ERROR_PRECONDITION, -ENOTCONN,
+			"volume '%s' is dead, its connection was aborted: remove it and add "
+			"it again",
+			s->config.id);
+	r = mount_clone(s->connection.mount_fd, "", false, &fd, NULL);
+	if (r == -EINVAL) /* before Linux 6.15, no clones of detached mounts */
+		r = fd = fd_dup(s->connection.mount_fd);
+	if (r < 0)
+		return error_errno(err, r, "clone the mount of volume '%s'", s->config.id);
+	*ret_fd = fd;
+	return 0;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * One volume in the keeper: its connection, its ledger, its source, and a worker that is kept
+ * running on them. It never blocks: all that lasts is an event of the loop.
+ *
+ *   starting ── report ──▶ serving ── worker dies ──▶ restarting ── report ──▶ serving
+ *      │ report of failure,     │                         │ ▲
+ *      │ death, time limit      │ connection has ended    │ └─ back-off
+ *      ▼                        ▼                         ▼
+ *   on_started with an error    dead, until it is stopped
+ *
+ * Between the end of one worker and the start of the next the keeper has the kernel send again what
+ * was read and not answered (connection_resend). Nobody reads at that moment, so a request comes
+ * twice to a worker only if an earlier worker may have run it.
+ *
+ * Whether the connection has ended is asked of poll(2) when a worker dies, and not watched with
+ * epoll: the kernel wakes every waiter of the descriptor for every request, so that a keeper which
+ * watches would be woken by each upcall of each volume. A worker notices anyhow (ENODEV).
+ */
+
+#include "base/error.h"
+#include "base/macros.h"
+#include "recovery/control.h"
+#include "recovery/loop.h"
+#include "recovery/supervisor/worker_process.h"
+
+struct supervisor;
+
+/* What all supervisors share; outlives them. */
+struct supervisor_context {
+	struct loop *loop;
+	const struct worker_program *program;
+	int fusectl_fd; /* -EBADF where it could not be opened */
+
+	/*
+	 * on_started - the first worker serves, or (`failure` not NULL) could not: then its process
+	 * is gone and the owner frees the supervisor.
+	 */
+	void (*on_started)(void *owner, struct supervisor *supervisor, const struct error *failure);
+
+	/* on_stopped - what supervisor_stop began is done: the owner frees the supervisor. */
+	void (*on_stopped)(void *owner, struct supervisor *supervisor);
+};
+
+/*
+ * supervisor_new - make connection and ledger and start the first worker; on_started is called
+ * later, within a time limit. `source_fd` is consumed, also by failures; `owner` is what the
+ * callbacks get. Returns 0 or -errno with *err set, and then nothing is left.
+ */
+int __must_check supervisor_new(const struct supervisor_context *context,
+				const struct volume_config *config, int source_fd, void *owner,
+				struct supervisor **ret, struct error *err);
+
+/*
+ * supervisor_stop - kill the worker and end the connection; on_stopped follows, maybe before this
+ * returns. A worker that the kernel does not let go of (an uninterruptible call on a hung source)
+ * is left to a reaper after a few seconds, with its connection aborted. To be called once.
+ */
+void supervisor_stop(struct supervisor *supervisor);
+
+/* supervisor_free - close all descriptors of a supervisor whose worker is gone. NULL is fine. */
+void supervisor_free(struct supervisor *supervisor);
+
+/* supervisor_status - what CONTROL_LIST tells. */
+void supervisor_status(const struct supervisor *supervisor, struct volume_status *ret);
+
+/*
+ * supervisor_mount - a mount to hand out, owned by the caller: see control.h. Returns 0 or -errno
+ * with *err set.
+ */
+int __must_check supervisor_mount(const struct supervisor *supervisor, int *ret_fd,
+				  struct error *err);
+
+const char *supervisor_id(const struct supervisor *supervisor);
