@@ -75,10 +75,23 @@ int __must_check record_encode(const struct record *record, char **ret, size_t *
  * written by one. */
 struct record_store;
 
-/* record_store_open - open RUN_DIR/volumes, which is made (0700) if it is missing. */
+/*
+ * record_store_open - open RUN_DIR/volumes, which is made (0700) if it is missing. What a killed
+ * process left half-written there is removed, so no other process may be writing.
+ */
 int __must_check record_store_open(const char *run_dir, struct record_store **ret,
 				   struct error *err);
-void record_store_close(struct record_store *store);
+
+/*
+ * record_store_open_readonly - open RUN_DIR/volumes only to look, next to a process that writes:
+ * nothing is made, removed or renamed; save and remove give -EROFS. -ENOENT (ERROR_NOT_FOUND) if
+ * there is no such directory.
+ */
+int __must_check record_store_open_readonly(const char *run_dir, struct record_store **ret,
+					    struct error *err);
+void record_store_close(struct record_store *store); /* NULL is fine */
+DEFINE_CLEANUP(struct record_store *, record_store_close);
+#define _cleanup_record_store_ _cleanup_(record_store_close_cleanup)
 
 /* record_store_load - the record of `id`. -ENOENT (ERROR_NOT_FOUND) if there is none. */
 int __must_check record_store_load(struct record_store *store, const char *id, struct record **ret,
@@ -91,9 +104,10 @@ int __must_check record_store_remove(struct record_store *store, const char *id,
 
 /*
  * record_store_list - all records; *ret is an array of owned records, itself owned by the caller. A
- * file that can't be read as a record is logged, renamed to NAME.broken so that it is kept for a
- * person to look at, and left out.
+ * file that can't be read as a record is logged, renamed to NAME.broken (not by a read-only store)
+ * so that it is kept for a person to look at, and left out. One of another version is logged and
+ * left out, and stays: the release that wrote it may come back.
  */
 int __must_check record_store_list(struct record_store *store, struct record ***ret, size_t *ret_n,
 				   struct error *err);
-void record_list_free(struct record **records, size_t n);
+void record_list_free(struct record **records, size_t n); /* NULL is fine */

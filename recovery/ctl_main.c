@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* holdfastctl: the operator's view of a node, one verb each. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/options.h"
+#include "recovery/ctl_status.h"
+#include "recovery/keeper_client.h"
+
+#define KEEPER_TIMEOUT_MS 10000
+#define EXIT_USAGE 2
+
+struct settings {
+	const char *run_dir;
+	bool json;
+};
+
+struct listing {
+	struct record **records;
+	size_t n_records;
+	struct volume_status *statuses;
+	size_t n_statuses;
+};
+
+static void listing_clear(struct listing *l)
+{
+	record_list_free(l->records, l->n_records);
+	free(l->statuses);
+}
+
+/* The plugin may never have run here: no directory is no records. */
+static int load_records(const char *run_dir, struct listing *ret, struct error *err)
+{
+	_cleanup_record_store_ struct record_store *store = NULL;
+	struct error open_err = ERROR_INIT;
+	int r = record_store_open_readonly(run_dir, &store, &open_err);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return error_set(err, open_err.kind, r, "%s", open_err.text);
+	return record_store_list(store, &ret->records, &ret->n_records, err);
+}
+
+static int run_status(const struct settings *settings, const struct strv *args, struct error *err)
+{
+	_cleanup_(listing_clear) struct listing l = { 0 };
+	_cleanup_free_ struct ctl_volume *volumes = NULL;
+	size_t n = 0;
+	int r = keeper_list(settings->run_dir, KEEPER_TIMEOUT_MS, &l.statuses, &l.n_statuses, err);
+
+	if (r >= 0)
+		r = load_records(settings->run_dir, &l, err);
+	if (r >= 0)
+		r = ctl_merge(l.records, l.n_records, l.statuses, l.n_statuses, &volumes, &n, err);
+	if (r < 0)
+		return r;
+	if (settings->json)
+		return ctl_print_json(stdout, volumes, n, err);
+	ctl_print_table(stdout, volumes, n);
+	return 0;
+}
+
+static const struct verb {
+	const char *name;
+	size_t n_args; /* behind the verb */
+	int (*run)(const struct settings *settings, const struct strv *args, struct error *err);
+} verbs[] = {
+	{ "status", 0, run_status },
+};
+
+static const struct verb *find_verb(const struct strv *args)
+{
+	for (size_t i = 0; args->n > 0 && i < ARRAY_SIZE(verbs); i++)
+		if (strcmp(args->items[0], verbs[i].name) == 0 && args->n == verbs[i].n_args + 1)
+			return &verbs[i];
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	struct settings settings = { .run_dir = "/run/holdfast" };
+	_cleanup_strv_ struct strv args = { 0 };
+	const struct option_spec options[] = {
+		{ "run-dir", "DIR",
+		  "where keeper and plugin keep their state (default "
+		  "/run/holdfast)",
+		  OPTION_STRING, &settings.run_dir },
+		{ "json", NULL, "print JSON instead of a table", OPTION_SWITCH, &settings.json },
+	};
+	const struct program_spec program = {
+		.name = "holdfastctl",
+		.summary = "Shows the Holdfast volumes of this node.\n\nVerbs:\n"
+			   "  status    the volumes, their workers and where they are mounted",
+		.args = "VERB",
+		.positional = &args,
+		.options = options,
+		.n_options = ARRAY_SIZE(options),
+	};
+	struct error err = ERROR_INIT;
+	const struct verb *verb;
+
+	options_parse(&program, argc, argv);
+	log_open("holdfastctl", LOG_LEVEL_ERROR);
+	verb = find_verb(&args);
+	if (!verb) {
+		(void)fprintf(stderr, "holdfastctl: which verb? 'status' is one\n"
+				      "Try 'holdfastctl --help'.\n");
+		return EXIT_USAGE;
+	}
+	if (verb->run(&settings, &args, &err) < 0) {
+		(void)fprintf(stderr, "holdfastctl: %s\n", err.text);
+		return EXIT_FAILURE;
+	}
+	return fflush(stdout) == EOF ? EXIT_FAILURE : EXIT_SUCCESS;
+}
