@@ -13,7 +13,7 @@
  * are long gone.
  *
  * Threads: they share nothing but libfuse's session, which has its own lock, and `end` below, whose
- * lock protects `ended` and `result` and is held over no system call.
+ * lock protects `ended` and `result` and is held over no system call that waits.
  */
 
 #include <errno.h>
@@ -24,10 +24,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "fuse/buffer.h"
 #include "fuse/creds.h"
 #include "fuse/reply.h"
 #include "fuse/request.h"
@@ -35,6 +37,7 @@
 
 /* The kernel wants room for a WRITE's header and struct besides its data (fuse_dev_do_read). */
 #define BUFFER_HEADER_SIZE 4096
+#define TRIM_INTERVAL_SEC 10
 #define STACK_SIZE (1U << 20) /* touched as far as it is used */
 
 struct session {
@@ -283,18 +286,32 @@ int session_start(struct session *s, struct error *err)
 	return r < 0 ? error_errno(err, r, "start of a thread") : 0;
 }
 
+static struct timespec next_trim(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts); /* what pthread_cond_timedwait counts by */
+	ts.tv_sec += TRIM_INTERVAL_SEC;
+	return ts;
+}
+
 int session_wait(struct session *s)
 {
 	int result;
 
 	(void)pthread_mutex_lock(&s->lock);
-	while (!s->ended)
-		(void)pthread_cond_wait(&s->end, &s->lock);
+	while (!s->ended) {
+		struct timespec until = next_trim();
+
+		if (pthread_cond_timedwait(&s->end, &s->lock, &until) == ETIMEDOUT)
+			buffer_trim();
+	}
 	result = s->result;
 	(void)pthread_mutex_unlock(&s->lock);
 	if (result < 0)
 		return result; /* the others still wait for requests */
 	for (unsigned int i = 0; i < s->n_started; i++)
 		(void)pthread_join(s->threads[i], NULL);
+	buffer_free_all();
 	return 0;
 }
