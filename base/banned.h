@@ -14,6 +14,8 @@
 #include <wchar.h>
 
 #ifndef HOLDFAST_ALLOW_BANNED
+#undef sprintf /* _FORTIFY_SOURCE makes macros of these two for clang */
+#undef vsprintf
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok strtok_r gets
 #pragma GCC poison atoi atol atoll atof
 #pragma GCC poison strtol strtoul strtoll strtoull strtoimax strtoumax
