@@ -7,6 +7,7 @@
 
 void call_init(struct call *call, uint64_t deadline_ns)
 {
+	call->came_ns = clock_now_ns();
 	call->deadline_ns = deadline_ns;
 	atomic_init(&call->cancelled, false);
 }

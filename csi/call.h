@@ -9,6 +9,7 @@
 #include "csi/method.h"
 
 struct call {
+	uint64_t came_ns;      /* CLOCK_MONOTONIC: when it came in */
 	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; CALL_NO_DEADLINE if the caller set none */
 	atomic_bool cancelled; /* set by another thread when the caller gave up */
 };

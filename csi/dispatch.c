@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/utf8.h"
+#include "csi/call.h"
 #include "csi/message.h"
 #include "csi/subject.h"
 
@@ -63,10 +64,9 @@ static enum log_level level_of(const struct method *method, grpc_status_code cod
 	}
 }
 
-static void log_outcome(const struct method *method, const struct answer *answer,
-			uint64_t started_ns)
+static void log_outcome(const struct method *method, const struct answer *answer, uint64_t came_ns)
 {
-	uint64_t us = (clock_now_ns() - started_ns) / 1000;
+	uint64_t us = (clock_now_ns() - came_ns) / 1000;
 	char duration[32];
 
 	(void)snprintf(duration, sizeof(duration), "%" PRIu64 ".%03" PRIu64, us / 1000, us % 1000);
@@ -98,7 +98,6 @@ static void serve(const struct method *method, void *context, const struct call 
 		  const ProtobufCMessage *request, struct answer *ret, struct error *err)
 {
 	_cleanup_(fields_pop) struct call_fields fields = { .n = 0 };
-	uint64_t started_ns = clock_now_ns();
 	struct subject subject = { 0 };
 	int r = err->code; /* of the decoding */
 
@@ -112,7 +111,7 @@ static void serve(const struct method *method, void *context, const struct call 
 	}
 	if (r < 0)
 		answer_refuse(ret, status_of(err->kind), "%s", err->text);
-	log_outcome(method, ret, started_ns);
+	log_outcome(method, ret, call->came_ns);
 }
 
 void dispatch(const struct method *method, void *context, const struct call *call,

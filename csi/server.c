@@ -55,7 +55,8 @@ struct slot {
 	grpc_call *grpc;
 	grpc_call_details details;
 	grpc_metadata_array metadata;
-	grpc_byte_buffer *request, *reply;
+	grpc_byte_buffer *request;
+	grpc_byte_buffer *reply; /* under server.lock: one thread makes it, another frees it */
 	const struct method *method;
 	void *context; /* the method's service's */
 	uint64_t id;
@@ -178,21 +179,34 @@ static void free_message(void *message)
 	free(message);
 }
 
+/* Consumes the answer's message; NULL if there is none. */
+static grpc_byte_buffer *make_buffer(struct answer *answer)
+{
+	grpc_byte_buffer *buffer;
+	grpc_slice slice;
+
+	if (!answer->message)
+		return NULL;
+	slice = grpc_slice_new(TAKE_PTR(answer->message), answer->size, free_message);
+	buffer = grpc_raw_byte_buffer_create(&slice, 1);
+	grpc_slice_unref(slice);
+	return buffer;
+}
+
 /* Starts the reply. Consumes the answer's message; the slot may be gone when this returns. */
 static void reply(struct slot *slot, struct answer *answer)
 {
 	grpc_slice details = grpc_slice_from_copied_string(answer->text);
+	grpc_byte_buffer *message = make_buffer(answer);
 	grpc_op ops[3] = { { .op = GRPC_OP_SEND_INITIAL_METADATA } };
 	size_t n = 1;
 
-	if (answer->message) {
-		grpc_slice slice =
-			grpc_slice_new(TAKE_PTR(answer->message), answer->size, free_message);
-
-		slot->reply = grpc_raw_byte_buffer_create(&slice, 1);
-		grpc_slice_unref(slice);
+	pthread_mutex_lock(&slot->server->lock);
+	slot->reply = message;
+	pthread_mutex_unlock(&slot->server->lock);
+	if (message) {
 		ops[n].op = GRPC_OP_SEND_MESSAGE;
-		ops[n++].data.send_message.send_message = slot->reply;
+		ops[n++].data.send_message.send_message = message;
 	}
 	ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
 	ops[n].data.send_status_from_server.status = answer->code;
