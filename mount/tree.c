@@ -143,6 +143,24 @@ int mount_detach(int parent_fd, const char *name, struct error *err)
 	return 0;
 }
 
+int mount_detach_fd(int fd, struct error *err)
+{
+	char path[FD_PATH_MAX];
+
+	if (umount2(fd_path(fd, path), MNT_DETACH) < 0)
+		return error_errno(err, -errno, "umount2 '%s'", path);
+	return 0;
+}
+
+int mount_make_private(int mount_fd, struct error *err)
+{
+	struct mount_attr attr = { .propagation = MS_PRIVATE };
+
+	if (mount_setattr(mount_fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+		return error_errno(err, -errno, "mount_setattr");
+	return 0;
+}
+
 int mount_identify(int fd, dev_t *ret_dev, uint64_t *ret_mount_id, bool *ret_is_root)
 {
 	struct statx stx;

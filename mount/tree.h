@@ -59,6 +59,20 @@ int __must_check mount_attach(int mount_fd, int target_fd, struct error *err);
 int __must_check mount_detach(int parent_fd, const char *name, struct error *err);
 
 /*
+ * mount_detach_fd - lazily unmount the mount whose root `fd` (O_PATH, or of a mount) is open on. No
+ * path is looked up and no FUSE server is asked. What is mounted on top of it is taken instead (the
+ * kernel goes to the top): look first. Returns 0, -EINVAL when it is no mount of this namespace, or
+ * -errno; *err is set for all but 0.
+ */
+int __must_check mount_detach_fd(int fd, struct error *err);
+
+/*
+ * mount_make_private - cut a detached mount and all that is mounted below it off from the
+ * propagation of those it was cloned from. Returns 0 or -errno with *err set.
+ */
+int __must_check mount_make_private(int mount_fd, struct error *err);
+
+/*
  * mount_identify - which superblock and which mount an O_PATH descriptor lies on, without asking a
  * FUSE server (statx(2) with AT_STATX_DONT_SYNC). *ret_is_root says whether it is the root of a
  * mount. Returns 0 or -errno.

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/node_volume.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "csi/source.h"
+#include "mount/path.h"
+#include "mount/tree.h"
+#include "recovery/keeper_client.h"
+
+struct mountpoint node_volume_place(const struct node_service *service, const struct record *record,
+				    const char *path)
+{
+	return (struct mountpoint){
+		.root = service->config.kubelet_root,
+		.path = path,
+		.volume_id = record->config.id,
+		.dev = record->dev,
+	};
+}
+
+static int keeper_ms(const struct call *call, int max)
+{
+	return call ? call_remaining_ms(call, max) : max;
+}
+
+/* The keeper's volume goes; one that can't be reached may come back with it, so that is noted. */
+static int end_in_keeper(struct node_service *s, const char *id, struct error *err)
+{
+	struct error why = ERROR_INIT;
+	int r = keeper_remove(s->config.run_dir, NODE_KEEPER_END_MS, id, &why);
+
+	if (r >= 0)
+		return 0;
+	if (why.kind == ERROR_UNAVAILABLE) {
+		s->leftovers = true;
+		return 0;
+	}
+	return error_set(err, why.kind, r, "%s", why.text);
+}
+
+static int add(struct node_service *s, const struct call *call, struct record *record,
+	       int source_fd, int *ret_mount_fd, struct error *err)
+{
+	struct volume_status status;
+	int r = keeper_add(s->config.run_dir, keeper_ms(call, NODE_KEEPER_START_MS),
+			   &record->config, source_fd, ret_mount_fd, &status, err);
+
+	if (r < 0)
+		return r;
+	record->dev = (dev_t)status.dev;
+	return 0;
+}
+
+int node_volume_start(struct node_service *s, const struct call *call, struct record *record,
+		      int *ret_mount_fd, struct error *err)
+{
+	_cleanup_close_ int source_fd = -EBADF;
+	int r;
+
+	r = source_open(s->config.allow_source, record->source, &source_fd, err);
+	if (r >= 0 && call)
+		r = call_check(call, err);
+	if (r >= 0)
+		r = record_store_save(s->records, record, err);
+	if (r < 0)
+		return r;
+	r = add(s, call, record, source_fd, ret_mount_fd, err);
+	if (r != -EEXIST)
+		return r;
+	log_warning("the keeper has volume %s already, and no record tells of it: it is replaced",
+		    record->config.id);
+	r = keeper_remove(s->config.run_dir, NODE_KEEPER_END_MS, record->config.id, err);
+	return r < 0 ? r : add(s, call, record, source_fd, ret_mount_fd, err);
+}
+
+static int attach_staging(struct node_service *s, struct record *record, int mount_fd,
+			  struct error *err)
+{
+	struct mountpoint m = node_volume_place(s, record, record->staging_path);
+	_cleanup_close_ int dir_fd = -EBADF;
+	bool created;
+	int r = mountpoint_prepare(&m, false, &created, &dir_fd, err);
+
+	if (r < 0)
+		return r;
+	return mountpoint_attach(&m, mount_fd, dir_fd,
+				 record->config.flags & VOLUME_READ_ONLY ? MOUNT_ATTR_RDONLY : 0,
+				 err);
+}
+
+/* A dead connection does not come back: the volume gets a new one under its old name. */
+static int revive(struct node_service *s, const struct call *call, struct record *record,
+		  struct error *err)
+{
+	_cleanup_close_ int mount_fd = -EBADF;
+	int r;
+
+	log_warning("volume %s lost its FUSE connection and is mounted afresh", record->config.id);
+	r = keeper_remove(s->config.run_dir, NODE_KEEPER_END_MS, record->config.id, err);
+	if (r >= 0)
+		r = node_volume_start(s, call, record, &mount_fd, err);
+	if (r >= 0 && record->staging_path)
+		r = attach_staging(s, record, mount_fd, err);
+	if (r >= 0)
+		r = record_store_save(s->records, record, err);
+	return r;
+}
+
+/* The keeper's view of the volume; a volume that is dead or lost there is revived. */
+static int look(struct node_service *s, const struct call *call, struct record *record,
+		int *ret_mount_fd, struct error *err)
+{
+	_cleanup_close_ int fd = -EBADF;
+	struct volume_status status;
+	int ms = keeper_ms(call, NODE_KEEPER_LOOK_MS);
+	int r = keeper_mount(s->config.run_dir, ms, record->config.id, &fd, &status, err);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == -ENOENT || status.state == VOLUME_DEAD) {
+		r = revive(s, call, record, err);
+		close_fd(&fd);
+		if (r >= 0)
+			r = keeper_mount(s->config.run_dir, ms, record->config.id, &fd, &status,
+					 err);
+		if (r < 0)
+			return r;
+	}
+	record->dev = (dev_t)status.dev;
+	*ret_mount_fd = TAKE_FD(fd);
+	return 0;
+}
+
+/* A clone of where the volume is mounted already; -ENOENT if that is nowhere. */
+static int clone_living(struct node_service *s, const struct record *record, int *ret_mount_fd)
+{
+	for (size_t i = 0; i <= record->n_targets; i++) {
+		const char *path = i == 0 ? record->staging_path : record->targets[i - 1].path;
+		_cleanup_close_ int fd = -EBADF;
+		struct mountpoint m;
+
+		if (!path)
+			continue;
+		m = node_volume_place(s, record, path);
+		if (mountpoint_look(&m, &fd, NULL) == MOUNTPOINT_OURS &&
+		    mount_clone(fd, "", false, ret_mount_fd, NULL) >= 0)
+			return 0;
+	}
+	return -ENOENT;
+}
+
+/*
+ * Before Linux 6.15 the keeper has but one mount to give, which moves when it is attached a second
+ * time: so its mount is only taken while the volume is mounted nowhere.
+ */
+int node_volume_mount(struct node_service *s, const struct call *call, struct record *record,
+		      int *ret_mount_fd, struct error *err)
+{
+	_cleanup_close_ int fd = -EBADF;
+	int r = look(s, call, record, &fd, err);
+
+	if (r < 0)
+		return r;
+	if (clone_living(s, record, ret_mount_fd) < 0)
+		*ret_mount_fd = TAKE_FD(fd);
+	return 0;
+}
+
+int node_volume_check(struct node_service *s, const struct call *call, struct record *record,
+		      struct error *err)
+{
+	struct mountpoint m;
+	_cleanup_close_ int fd = -EBADF, living = -EBADF;
+	int r = look(s, call, record, &fd, err);
+
+	if (r < 0)
+		return r;
+	m = node_volume_place(s, record, record->staging_path);
+	r = mountpoint_look(&m, NULL, err);
+	if (r < 0 || r == MOUNTPOINT_OURS)
+		return r < 0 ? r : 0;
+	log_warning("volume %s was not mounted at %s any more and is mounted again",
+		    record->config.id, record->staging_path);
+	return attach_staging(s, record, clone_living(s, record, &living) < 0 ? fd : living, err);
+}
+
+int node_volume_clear_target(struct node_service *s, const struct record *record, const char *path,
+			     struct error *err)
+{
+	struct mountpoint m = node_volume_place(s, record, path);
+	int r = mountpoint_clear(&m, err);
+
+	if (r < 0)
+		return r;
+	if (r == MOUNTPOINT_FOREIGN)
+		return error_set(err, ERROR_PRECONDITION, -EBUSY,
+				 "%s has something else mounted on it: unmount that first", path);
+	r = path_remove_dir(s->config.kubelet_root, path, err);
+	if (r == -ENOTEMPTY)
+		return error_set(err, ERROR_PRECONDITION, r,
+				 "%s holds files that were written there while the volume was not "
+				 "mounted: move them away",
+				 path);
+	return r;
+}
+
+static int clear_place(struct node_service *s, const struct record *record, const char *path)
+{
+	struct mountpoint m = node_volume_place(s, record, path);
+	struct error err = ERROR_INIT;
+	int r = strcmp(path, record->staging_path ?: "") == 0
+			? mountpoint_clear(&m, &err)
+			: node_volume_clear_target(s, record, path, &err);
+
+	if (r < 0)
+		log_warning("volume %s, while it is taken away: %s", record->config.id, err.text);
+	return r;
+}
+
+/*
+ * Every place, whatever happens at others. Where a path can't be cleared by its name, because it
+ * was swapped for another one, the volume's mounts are found by their superblock.
+ */
+static int clear_places(struct node_service *s, const struct record *record, struct error *err)
+{
+	struct mountpoint anywhere = node_volume_place(s, record, NULL);
+	bool failed = false;
+
+	for (size_t i = 0; i < record->n_targets; i++)
+		failed = clear_place(s, record, record->targets[i].path) < 0 || failed;
+	if (record->staging_path)
+		failed = clear_place(s, record, record->staging_path) < 0 || failed;
+	return failed ? mountpoint_clear_all(&anywhere, err) : 0;
+}
+
+int node_volume_end(struct node_service *s, struct record *record, struct error *err)
+{
+	int r = clear_places(s, record, err);
+
+	if (r >= 0)
+		r = end_in_keeper(s, record->config.id, err);
+	if (r >= 0)
+		r = record_store_remove(s->records, record->config.id, err);
+	return r;
+}
+
+int node_volume_load(struct node_service *s, const char *id, struct record **ret, struct error *err)
+{
+	struct error load_err = ERROR_INIT;
+	int r = record_store_load(s->records, id, ret, &load_err);
+
+	if (r == -ENOENT) {
+		*ret = NULL;
+		return 0;
+	}
+	return r < 0 ? error_set(err, load_err.kind, r, "%s", load_err.text) : 0;
+}

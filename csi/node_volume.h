@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The steps that the handlers are made of, each on one record. The caller holds the volume's lock.
+ * Records change in memory; who calls saves them.
+ */
+
+#include "csi/mountpoint.h"
+#include "csi/node_service.h"
+
+/* node_volume_place - the volume at `path`; borrows both. */
+struct mountpoint node_volume_place(const struct node_service *service, const struct record *record,
+				    const char *path);
+
+/*
+ * node_volume_load - the volume's record; *ret is NULL when there is none, else owned by the
+ * caller. Returns 0 or -errno with *err set.
+ */
+int __must_check node_volume_load(struct node_service *service, const char *id, struct record **ret,
+				  struct error *err);
+
+/*
+ * node_volume_start - open the source, save the record (RECORD_STAGING) and have the keeper serve
+ * the volume; a volume of that name which no record told of is ended first. `call` may be NULL.
+ * Sets record->dev. *ret_mount_fd is owned by the caller. After a failure node_volume_end undoes
+ * what may be there. Returns 0 or -errno with *err set.
+ */
+int __must_check node_volume_start(struct node_service *service, const struct call *call,
+				   struct record *record, int *ret_mount_fd, struct error *err);
+
+/*
+ * node_volume_mount - a detached mount of the volume for one more place. Where the connection has
+ * ended or the keeper lost the volume, it is started again, and mounted at its staging path again.
+ * Places with the old mount stay as they are. *ret_mount_fd is owned by the caller. Returns 0 or
+ * -errno with *err set.
+ */
+int __must_check node_volume_mount(struct node_service *service, const struct call *call,
+				   struct record *record, int *ret_mount_fd, struct error *err);
+
+/*
+ * node_volume_check - whether the keeper serves the volume, and its staging mount is there: what is
+ * not is mended. A keeper that does not answer is an error. Returns 0 or -errno with *err set.
+ */
+int __must_check node_volume_check(struct node_service *service, const struct call *call,
+				   struct record *record, struct error *err);
+
+/*
+ * node_volume_end - take everything of the volume away: mounts, made directories, the keeper's
+ * volume, at last the record. A keeper that is not there is no obstacle: what it may have is ended
+ * when it comes back. Returns 0, or -errno with *err set; the record is then still there.
+ */
+int __must_check node_volume_end(struct node_service *service, struct record *record,
+				 struct error *err);
+
+/*
+ * node_volume_clear_target - unmount and remove one target path. The record is not changed. Returns
+ * 0 or -errno with *err set.
+ */
+int __must_check node_volume_clear_target(struct node_service *service, const struct record *record,
+					  const char *path, struct error *err);
+
+/* How long the keeper may take, if the caller has more time than that. */
+#define NODE_KEEPER_START_MS 60000
+#define NODE_KEEPER_END_MS 15000
+#define NODE_KEEPER_LOOK_MS 5000

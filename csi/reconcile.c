@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/reconcile.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct plan {
+	struct reconcile_step *steps; /* with room for all that there may be */
+	size_t n;
+};
+
+static void add(struct plan *plan, struct reconcile_step step)
+{
+	plan->steps[plan->n++] = step;
+}
+
+static const struct volume_status *find_volume(const struct reconcile_input *in, const char *id)
+{
+	for (size_t i = 0; i < in->n_volumes; i++)
+		if (strcmp(in->volumes[i].config.id, id) == 0)
+			return &in->volumes[i];
+	return NULL;
+}
+
+static const struct record *find_record(const struct reconcile_input *in, const char *id)
+{
+	for (size_t i = 0; i < in->n_records; i++)
+		if (strcmp(in->records[i]->config.id, id) == 0)
+			return in->records[i];
+	return NULL;
+}
+
+/* Whether `dev` is mounted at `path`; anywhere with path NULL. */
+static bool is_mounted(const struct reconcile_input *in, dev_t dev, const char *path)
+{
+	for (size_t i = 0; i < in->n_mounts; i++)
+		if (in->mounts[i].dev == dev && (!path || strcmp(in->mounts[i].target, path) == 0))
+			return true;
+	return false;
+}
+
+static void plan_targets(const struct reconcile_input *in, struct record *record, struct plan *plan)
+{
+	for (size_t i = 0; i < record->n_targets; i++) {
+		const struct record_target *target = &record->targets[i];
+		struct reconcile_step step = { .record = record,
+					       .id = record->config.id,
+					       .path = target->path };
+
+		if (!target->published) {
+			step.kind = RECONCILE_DROP_TARGET;
+			step.why = "its publish did not end and is undone";
+			add(plan, step);
+		} else if (!is_mounted(in, record->dev, target->path)) {
+			step.kind = RECONCILE_KEEP;
+			step.why = "it is not mounted there any more; the next publish mounts it";
+			add(plan, step);
+		}
+	}
+}
+
+static bool has_published(const struct record *record)
+{
+	for (size_t i = 0; i < record->n_targets; i++)
+		if (record->targets[i].published)
+			return true;
+	return false;
+}
+
+static void plan_record(const struct reconcile_input *in, struct record *record, struct plan *plan)
+{
+	const struct volume_status *volume = find_volume(in, record->config.id);
+	struct reconcile_step step = { .record = record, .id = record->config.id };
+
+	if (record->state != RECORD_STAGED || (record->ephemeral && !has_published(record))) {
+		step.kind = RECONCILE_END_VOLUME;
+		step.why = record->state == RECORD_UNSTAGING
+				   ? "its unstage is brought to its end"
+				   : "its stage did not end and is undone";
+		add(plan, step);
+		return;
+	}
+	if (!volume || volume->state == VOLUME_DEAD) {
+		step.kind = RECONCILE_KEEP;
+		step.why =
+			"its FUSE connection has ended; the next stage or publish mounts it afresh";
+		add(plan, step);
+	} else if (record->staging_path && !is_mounted(in, record->dev, record->staging_path)) {
+		step.kind = RECONCILE_KEEP;
+		step.path = record->staging_path;
+		step.why = "it is not mounted there any more; the next stage mounts it";
+		add(plan, step);
+	}
+	plan_targets(in, record, plan);
+}
+
+static void plan_volume(const struct reconcile_input *in, const struct volume_status *volume,
+			struct plan *plan)
+{
+	bool used = is_mounted(in, (dev_t)volume->dev, NULL);
+
+	if (find_record(in, volume->config.id))
+		return;
+	add(plan, (struct reconcile_step){
+			  .kind = used ? RECONCILE_KEEP : RECONCILE_END_STRAY,
+			  .id = volume->config.id,
+			  .why = used ? "no record tells of it, but it is mounted and may be in use"
+				      : "no record tells of it, and it is mounted nowhere: it is "
+					"ended",
+		  });
+}
+
+int reconcile_plan(const struct reconcile_input *in, struct reconcile_step **ret, size_t *ret_n,
+		   struct error *err)
+{
+	size_t room = in->n_records + in->n_volumes;
+	struct plan plan = { 0 };
+
+	for (size_t i = 0; i < in->n_records; i++)
+		room += in->records[i]->n_targets;
+	plan.steps = calloc(room + 1, sizeof(*plan.steps));
+	if (!plan.steps)
+		return error_errno(err, -ENOMEM, "look for leftovers");
+	for (size_t i = 0; i < in->n_records; i++)
+		plan_record(in, in->records[i], &plan);
+	for (size_t i = 0; i < in->n_volumes; i++)
+		plan_volume(in, &in->volumes[i], &plan);
+	*ret = plan.steps;
+	*ret_n = plan.n;
+	return 0;
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/program.h"
+
+#define PROGRAM "holdfast-statfs"
+
+/* A child that did not answer in time. */
+struct stuck {
+	struct stuck *next;
+	pid_t pid;
+	char volume_id[];
+};
+
+struct stats {
+	pthread_mutex_t mutex; /* over `stuck`; innermost */
+	struct stuck *stuck;
+};
+
+struct stats *stats_new(void)
+{
+	struct stats *stats = calloc(1, sizeof(*stats));
+
+	if (stats && pthread_mutex_init(&stats->mutex, NULL) != 0) {
+		free(stats);
+		return NULL;
+	}
+	return stats;
+}
+
+void stats_free(struct stats *stats)
+{
+	if (!stats)
+		return;
+	while (stats->stuck) {
+		struct stuck *s = stats->stuck;
+
+		stats->stuck = s->next;
+		(void)waitpid(s->pid, NULL, WNOHANG);
+		free(s);
+	}
+	(void)pthread_mutex_destroy(&stats->mutex);
+	free(stats);
+}
+
+/* Reaps those that have ended, of all volumes, and says whether one of `volume_id` is still there.
+ */
+static bool sweep(struct stats *stats, const char *volume_id)
+{
+	struct stuck **p;
+	bool found = false;
+
+	(void)pthread_mutex_lock(&stats->mutex);
+	for (p = &stats->stuck; *p;) {
+		struct stuck *s = *p;
+
+		if (waitpid(s->pid, NULL, WNOHANG) != 0) {
+			*p = s->next;
+			free(s);
+			continue;
+		}
+		found = found || strcmp(s->volume_id, volume_id) == 0;
+		p = &s->next;
+	}
+	(void)pthread_mutex_unlock(&stats->mutex);
+	return found;
+}
+
+/* From the start of the child until it is reaped: prepared first, so that nothing can fail after.
+ */
+static struct stuck *prepare_stuck(const char *volume_id)
+{
+	size_t size = strlen(volume_id) + 1;
+	struct stuck *s = malloc(sizeof(*s) + size);
+
+	if (s)
+		memcpy(s->volume_id, volume_id, size);
+	return s;
+}
+
+static void remember(struct stats *stats, struct stuck *s)
+{
+	(void)pthread_mutex_lock(&stats->mutex);
+	s->next = stats->stuck;
+	stats->stuck = s;
+	(void)pthread_mutex_unlock(&stats->mutex);
+}
+
+static int set_up(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr, int mount_fd,
+		  int out_fd)
+{
+	sigset_t none, all;
+	int r;
+
+	(void)sigemptyset(&none);
+	(void)sigfillset(&all);
+	r = posix_spawn_file_actions_adddup2(actions, out_fd, STDOUT_FILENO);
+	if (r == 0)
+		r = posix_spawn_file_actions_adddup2(actions, mount_fd, STATFS_FD);
+	if (r == 0)
+		r = posix_spawn_file_actions_addclosefrom_np(actions, STATFS_FD + 1);
+	if (r == 0)
+		r = posix_spawnattr_setsigmask(attr, &none);
+	if (r == 0)
+		r = posix_spawnattr_setsigdefault(attr, &all);
+	if (r == 0)
+		r = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	return -r;
+}
+
+static int spawn(int mount_fd, int out_fd, pid_t *ret_pid)
+{
+	char path[PATH_MAX], *argv[] = { (char[]){ PROGRAM }, NULL }, *envp[] = { NULL };
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	int r = posix_spawn_file_actions_init(&actions);
+
+	if (r != 0)
+		return -r;
+	r = posix_spawnattr_init(&attr);
+	if (r != 0) {
+		(void)posix_spawn_file_actions_destroy(&actions);
+		return -r;
+	}
+	r = set_up(&actions, &attr, mount_fd, out_fd);
+	if (r == 0)
+		r = -posix_spawn(ret_pid, program_find(PROGRAM, path, sizeof(path)), &actions,
+				 &attr, argv, envp);
+	(void)posix_spawnattr_destroy(&attr);
+	(void)posix_spawn_file_actions_destroy(&actions);
+	return r;
+}
+
+/* Waits for the report. Returns 0, -ETIMEDOUT, -EPIPE when the child ended without one. */
+static int await(int fd, int timeout_ms, struct statfs_report *ret)
+{
+	uint64_t due = clock_now_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	ssize_t n;
+
+	for (;;) {
+		uint64_t now = clock_now_ns();
+		int left = now < due ? (int)((due - now) / NSEC_PER_MSEC) + 1 : 0;
+		int r = poll(&p, 1, left);
+
+		if (r > 0)
+			break;
+		if (r == 0 && left == 0)
+			return -ETIMEDOUT;
+		if (r < 0 && errno != EINTR)
+			return -errno;
+	}
+	n = read(fd, ret, sizeof(*ret)); /* a pipe gives what was written at once */
+	return n == (ssize_t)sizeof(*ret) && ret->version == STATFS_REPORT_VERSION ? 0 : -EPIPE;
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+/* Runs one child; *pending is taken over by *stats if the child does not end in time. */
+static int run(struct stats *stats, struct stuck **pending, int mount_fd, int timeout_ms,
+	       struct statfs_report *ret)
+{
+	_cleanup_close_ int in = -EBADF, out = -EBADF;
+	int fds[2], r;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	in = fds[0];
+	out = fds[1];
+	r = spawn(mount_fd, out, &pid);
+	if (r < 0)
+		return r;
+	close_fd(&out);
+	r = await(in, timeout_ms, ret);
+	if (r != -ETIMEDOUT) {
+		reap(pid);
+		return r < 0 ? r : ret->code;
+	}
+	(void)kill(pid, SIGKILL);
+	(*pending)->pid = pid;
+	remember(stats, TAKE_PTR(*pending));
+	return r;
+}
+
+int stats_read(struct stats *stats, const char *volume_id, int mount_fd, int timeout_ms,
+	       struct statfs_report *ret, struct error *err)
+{
+	_cleanup_free_ struct stuck *pending = NULL;
+	struct statfs_report report;
+	int r;
+
+	if (sweep(stats, volume_id))
+		return error_set(err, ERROR_BUSY, -EBUSY,
+				 "the volume has not answered an earlier statfs yet");
+	pending = prepare_stuck(volume_id);
+	if (!pending)
+		return error_errno(err, -ENOMEM, "statfs");
+	r = run(stats, &pending, mount_fd, timeout_ms, &report);
+	if (r == -ETIMEDOUT)
+		return error_set(err, ERROR_TIMEOUT, r, "the volume did not answer statfs in %d ms",
+				 timeout_ms);
+	if (r < 0)
+		return error_errno(err, r, "statfs (" PROGRAM ")");
+	*ret = report;
+	return 0;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/volume_health.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+static void say(struct volume_health *h, enum volume_health_state state, const char *fmt, ...)
+	_printf_(3, 4);
+static void say(struct volume_health *h, enum volume_health_state state, const char *fmt, ...)
+{
+	va_list ap;
+
+	h->state = state;
+	va_start(ap, fmt);
+	(void)vsnprintf(h->message, sizeof(h->message), fmt, ap);
+	va_end(ap);
+}
+
+static void judge_serving(const struct volume_facts *f, struct volume_health *ret)
+{
+	const struct volume_status *s = &f->status;
+
+	if (!f->answers)
+		say(ret, VOLUME_HEALTH_INACCESSIBLE,
+		    "the volume does not answer: %" PRIu64 " requests wait for worker %d",
+		    s->waiting, s->worker_pid);
+	else if (s->restarts > 0)
+		say(ret, VOLUME_HEALTH_GOOD,
+		    "serving; its worker was restarted %" PRIu64 " times, last because: %s",
+		    s->restarts, *s->reason ? s->reason : "it ended");
+	else
+		say(ret, VOLUME_HEALTH_GOOD, "serving");
+}
+
+void volume_health_judge(const struct volume_facts *f, struct volume_health *ret)
+{
+	const struct volume_status *s = &f->status;
+
+	if (!f->mounted)
+		say(ret, VOLUME_HEALTH_INACCESSIBLE,
+		    "the volume is not mounted at %s any more: publishing it again mounts it",
+		    f->path);
+	else if (!f->keeper_answers)
+		say(ret, VOLUME_HEALTH_INACCESSIBLE,
+		    "holdfast-keeper does not answer: nobody restarts this volume's worker");
+	else if (!f->known || s->state == VOLUME_DEAD)
+		say(ret, VOLUME_HEALTH_INACCESSIBLE,
+		    "the volume's FUSE connection has ended: publish it again, and restart the "
+		    "pods that use it");
+	else if (s->state != VOLUME_SERVING)
+		say(ret, f->answers ? VOLUME_HEALTH_DEGRADED : VOLUME_HEALTH_INACCESSIBLE,
+		    "the volume's worker is being started: %s",
+		    *s->reason ? s->reason : "for the first time");
+	else
+		judge_serving(f, ret);
+}
