@@ -16,6 +16,7 @@
 #include "csi/health.h"
 #include "csi/health_client.h"
 #include "csi/identity.h"
+#include "csi/node.h"
 #include "csi/registration.h"
 
 #define USAGE_EXIT 2
@@ -57,8 +58,8 @@ static int listen_all(struct daemon *daemon, const struct config *config, struct
 	return r;
 }
 
-static int serve(const struct config *config, struct daemon *daemon, int *ret_exit,
-		 struct error *err)
+static int serve(const struct config *config, struct daemon *daemon, struct node_service *node,
+		 int *ret_exit, struct error *err)
 {
 	struct identity identity = { config->driver_name, config->topology.n > 0 };
 	struct registration registration = { config->driver_name, config->endpoint_path,
@@ -67,6 +68,7 @@ static int serve(const struct config *config, struct daemon *daemon, int *ret_ex
 		identity_service(&identity),
 		registration_service(&registration),
 		health_service(),
+		node_service_methods(node),
 	};
 	const struct server_config server_config = {
 		.services = services,
@@ -92,14 +94,25 @@ static int serve(const struct config *config, struct daemon *daemon, int *ret_ex
 
 static int run(const struct config *config)
 {
+	const struct node_config node_config = {
+		.run_dir = config->run_dir,
+		.node_id = config->node_id,
+		.driver_name = config->driver_name,
+		.kubelet_root = config->kubelet_root,
+		.topology = &config->topology,
+		.allow_source = &config->allow_source,
+	};
 	_cleanup_daemon_ struct daemon *daemon = NULL;
+	_cleanup_(node_service_free_cleanup) struct node_service *node = NULL;
 	struct error err = ERROR_INIT;
 	int code = EXIT_FAILURE, r;
 
 	log_open("holdfast-csi", config->level);
 	r = daemon_new(&daemon, &err);
 	if (r == 0)
-		r = serve(config, daemon, &code, &err);
+		r = node_service_new(&node_config, &node, &err);
+	if (r == 0)
+		r = serve(config, daemon, node, &code, &err);
 	if (r < 0)
 		log_error("%s", err.text);
 	else
