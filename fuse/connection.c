@@ -75,7 +75,7 @@ static int read_init(int dev_fd, struct init_request *ret, struct error *err)
 
 	if (!buf)
 		return error_errno(err, -ENOMEM, "FUSE_INIT");
-	if (poll(&p, 1, INIT_TIMEOUT_MS) == 0)
+	if (poll(&p, 1, INIT_TIMEOUT_MS) != 1)
 		return error_set(err, ERROR_TIMEOUT, -ETIMEDOUT, "the kernel sent no FUSE_INIT");
 	n = read(dev_fd, buf, FUSE_MIN_READ_BUFFER);
 	if (n < 0)

@@ -76,12 +76,37 @@ static ssize_t device_read(int fd, void *buf, size_t size, void *userdata)
 	return -1;
 }
 
+/*
+ * The kernel did not take an answer (out of memory, say): without another the caller would wait for
+ * ever. -ENOENT then only says that it had ended the request by itself.
+ */
+static void answer_instead(int fd, const struct iovec *iov, int code)
+{
+	struct fuse_out_header out;
+
+	memcpy(&out, iov[0].iov_base, sizeof(out));
+	(void)log_error_errno(code, "answer to a request (%u bytes)", out.len);
+	out.len = sizeof(out);
+	out.error = -EIO;
+	if (write(fd, &out, sizeof(out)) < 0 && errno != ENOENT && errno != ENODEV) {
+		(void)log_error_errno(-errno, "a request can't be answered; the next worker shall");
+		abort();
+	}
+}
+
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	size_t size = 0;
+	ssize_t n;
 
-	if (!attaching)
-		return writev(fd, iov, count);
+	if (!attaching) {
+		n = writev(fd, iov, count);
+		if (n < 0 && errno != ENOENT && errno != ENODEV) {
+			answer_instead(fd, iov, -errno);
+			errno = ENOENT; /* for the operation: nobody got what it answered */
+		}
+		return n;
+	}
 	for (int i = 0; i < count; i++)
 		size += iov[i].iov_len;
 	return (ssize_t)size;
