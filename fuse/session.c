@@ -94,22 +94,27 @@ static void answer_instead(int fd, const struct iovec *iov, int code)
 	}
 }
 
-static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
+static size_t iov_size(const struct iovec *iov, int count)
 {
 	size_t size = 0;
-	ssize_t n;
 
-	if (!attaching) {
-		n = writev(fd, iov, count);
-		if (n < 0 && errno != ENOENT && errno != ENODEV) {
-			answer_instead(fd, iov, -errno);
-			errno = ENOENT; /* for the operation: nobody got what it answered */
-		}
-		return n;
-	}
 	for (int i = 0; i < count; i++)
 		size += iov[i].iov_len;
-	return (ssize_t)size;
+	return size;
+}
+
+static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	ssize_t n;
+
+	if (attaching)
+		return (ssize_t)iov_size(iov, count);
+	n = writev(fd, iov, count);
+	if (n >= 0 || errno == ENOENT || errno == ENODEV)
+		return n;
+	answer_instead(fd, iov, -errno);
+	errno = ENOENT; /* for the operation: nobody got what it answered */
+	return -1;
 }
 
 /* Shows libfuse an INIT with what was negotiated, so that it believes in no more than that. */
