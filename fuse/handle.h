@@ -11,9 +11,10 @@
  * the backing id that all its passthrough opens share: registered at the first open, forgotten
  * after the last.
  *
- * Locks: `table` covers free slots and records; `inode`, sharded by node, covers the open state of
- * a node (opens, open_mode, backing_id, seen) and is held over the ioctls that register and forget
- * backing files, which reach no source. Order: inode, then table, then those of node.h.
+ * Locks: `inode`, sharded by node, covers the open state of a node (opens, open_mode, backing_id,
+ * seen) and is held over the ioctls that register and forget backing files, which ask nothing of
+ * the source. `table` covers free slots, records and descriptors. Order: inode, then either table's
+ * or the node table's; no other two at once.
  */
 
 #include "base/error.h"
@@ -40,14 +41,12 @@ void handle_table_free(struct handle_table *table);
 DEFINE_CLEANUP(struct handle_table *, handle_table_free);
 #define _cleanup_handle_table_ _cleanup_(handle_table_free_cleanup)
 
-/* A file that is about to be open, and what to tell the kernel about it. */
+/* A file or directory that is about to be open, and what to tell the kernel about it. */
 struct handle_open {
 	uint64_t node;
 	uint64_t unique; /* of the request */
-	bool resent;	 /* it came again: the handle that it got before is found again */
 	int flags;	 /* open(2), of the request */
 	bool directory;
-	const struct stat *st; /* of the file, or NULL: its size and times are not known */
 	/* answers */
 	uint64_t fh;
 	uint32_t fopen_flags;
@@ -56,19 +55,24 @@ struct handle_open {
 
 /*
  * handle_new - decide how the file is opened, register it for passthrough if that is how, and
- * record the handle. `fd` is the file or directory, open with `flags`, or negative if it shall be
- * opened when it is needed; consumed in any case. Returns 0 or -errno; -ENFILE when all handles are
- * in use.
+ * record the handle. `fd` is the file or directory, open with `flags`, or negative if it is to be
+ * opened here where it is needed; consumed in any case. Returns 0 or -errno; -ENFILE when all
+ * handles are in use.
  */
 int __must_check handle_new(struct handle_table *table, struct handle_open *open, int fd);
+
+/*
+ * handle_find - the handle that a worker before us made for the request `unique`, which came again:
+ * fills node, fh and the other answers. Returns whether there is one.
+ */
+bool handle_find(struct handle_table *table, uint64_t unique, struct handle_open *ret);
 
 /* handle_release - the kernel is done with `fh`. Unknown ones are ignored. */
 void handle_release(struct handle_table *table, uint64_t fh);
 
 /* A handle's descriptor, kept open for as long as the reference is held. */
 struct handle_ref {
-	int fd;	   /* borrowed from the reference */
-	int flags; /* as recorded */
+	int fd; /* borrowed from the reference */
 	uint32_t index;
 	struct handle_table *table;
 };
@@ -86,10 +90,14 @@ void handle_put(struct handle_ref *ref);
 #define _cleanup_handle_ref_ _cleanup_(handle_put)
 
 /*
- * handle_anchor - the node has lost its last name while it is open: register it with the
- * connection, if that is possible, so that the kernel keeps the file for the next worker.
+ * handle_anchor - the file open as `fd`, which has a node, is about to lose its last name: if it is
+ * open by a handle whose descriptor only this worker has, register it with the connection, where
+ * that is possible, so that the kernel keeps the file for the next worker.
  */
-void handle_anchor(struct handle_table *table, uint64_t node);
+void handle_anchor(struct handle_table *table, uint64_t node, int fd);
+
+/* handle_wants_anchors - whether there is any handle that handle_anchor could matter to. */
+bool handle_wants_anchors(struct handle_table *table);
 
 /* handle_count - how many handles are open. */
 uint32_t handle_count(struct handle_table *table);

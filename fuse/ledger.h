@@ -10,8 +10,8 @@
  * successor has to make sense of what it finds. Nothing in it is a pointer. The worker that reads a
  * ledger trusts no number in it: indexes and sizes are checked.
  *
- * The parts, each on a page boundary: header, devices, nodes, open handles, names. A record is
- * named by its index; index 0 is never used, so that 0 means none.
+ * The parts, each on a page boundary: header, devices, nodes, open handles, names. A node or handle
+ * is named by its index; index 0 is never used, so that 0 means none.
  */
 
 #include <stdatomic.h>

@@ -11,8 +11,8 @@
  * descriptor is kept for as long as the limit on open files allows, and the node is else found by
  * walking from its parent by name.
  *
- * Locks: `table` covers the index, the free slots and every field of a record but `lookups`'
- * decrements and the open state (handle.h). No system call is made under it.
+ * Locks: the table's covers the index, the free slots and every field of a record but the open
+ * state (handle.h). No system call is made under it.
  */
 
 #include "base/error.h"
@@ -34,6 +34,11 @@ struct node_table_params {
  */
 int __must_check node_table_new(const struct node_table_params *params, struct node_table **ret,
 				struct error *err);
+/*
+ * node_table_sweep - free the nodes that nothing refers to: a worker died while it made or freed
+ * them. Once, after the handles were counted (handle.h), before there are threads.
+ */
+void node_table_sweep(struct node_table *table);
 void node_table_free(struct node_table *table);
 DEFINE_CLEANUP(struct node_table *, node_table_free);
 #define _cleanup_node_table_ _cleanup_(node_table_free_cleanup)
@@ -41,8 +46,8 @@ DEFINE_CLEANUP(struct node_table *, node_table_free);
 /*
  * node_remember - the node of a file, made if it has none yet, with one more reference by the
  * kernel. `parent` and `name` say where it was found; name may be NULL (it has none: O_TMPFILE).
- * `fd`, open on the file (O_PATH will do), is consumed in any case. Returns 0 or -errno; -ENFILE
- * when all nodes are in use.
+ * `fd`, O_PATH, open on the file, is consumed in any case; negative if there is none to keep.
+ * Returns 0 or -errno; -ENFILE when all nodes are in use.
  */
 int __must_check node_remember(struct node_table *table, const struct source_identity *identity,
 			       uint64_t parent, const char *name, int fd, uint64_t *ret_id);
@@ -71,12 +76,22 @@ void node_put(struct node_ref *ref);
 #define _cleanup_node_ref_ _cleanup_(node_put)
 
 /*
- * node_moved - the file open as `fd`, if it has a node, is now `name` in `parent`; with name NULL
- * it has lost a name, and is found no more by it. For sources without file handles; nothing happens
- * on others.
+ * node_openat - openat(2) with O_CLOEXEC; when there is no descriptor left (EMFILE), some that are
+ * kept are closed and it is tried again. Returns an owned descriptor or -errno.
  */
-void node_moved(struct node_table *table, const struct source_identity *identity, uint64_t parent,
+int __must_check node_openat(struct node_table *table, int dir_fd, const char *name, int flags,
+			     mode_t mode);
+
+/*
+ * node_named - a file, if it has a node, is now `name` in `parent`.
+ * node_unnamed - it is that no more; `fd`, O_PATH, is consumed in any case and kept if the file can
+ * be reached by nothing else from now on.
+ * Both are for sources without file handles; nothing happens on others.
+ */
+void node_named(struct node_table *table, const struct source_identity *identity, uint64_t parent,
 		const char *name);
+void node_unnamed(struct node_table *table, const struct source_identity *identity, uint64_t parent,
+		  const char *name, int fd);
 
 /* node_find - the id of the node of a file, 0 if the kernel does not know it. */
 uint64_t node_find(struct node_table *table, const struct source_identity *identity);

@@ -35,6 +35,12 @@ DEFINE_CLEANUP(struct ops *, ops_free);
 extern const struct fuse_lowlevel_ops ops_table;
 
 /*
+ * ops_trim - close descriptors that were not used for a while: they hold the space of files that
+ * were deleted on the source. Call it every few seconds.
+ */
+void ops_trim(struct ops *ops);
+
+/*
  * ops_raise_fd_limit - raise RLIMIT_NOFILE as far as this process may. Returns the limit that holds
  * now.
  */

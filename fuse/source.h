@@ -43,6 +43,9 @@ void source_free(struct source *source);
 DEFINE_CLEANUP(struct source *, source_free);
 #define _cleanup_source_ _cleanup_(source_free_cleanup)
 
+/* source_has_handles - whether files of the source's own file system have file handles. */
+bool source_has_handles(const struct source *source);
+
 /* source_root - the source directory, open for reading; borrowed. */
 int source_root(const struct source *source);
 
