@@ -130,9 +130,9 @@ int config_check_topology(const char *text, struct error *err)
 				 "topology.holdfast.dev/rack=r1",
 				 text);
 	n = strlen(equal + 1);
-	if (n > LABEL_MAX || (n > 0 && !is_word(equal + 1, n, "-_.")))
+	if (n > LABEL_MAX || !is_word(equal + 1, n, "-_."))
 		return error_set(err, ERROR_INVALID, -EINVAL,
-				 "--topology '%s': a value has at most %d letters and digits, with "
+				 "--topology '%s': a value has 1 to %d letters and digits, with "
 				 "'-', '_' and '.' between them",
 				 text, LABEL_MAX);
 	return 0;
@@ -200,11 +200,7 @@ static int check_paths(const struct config *config, struct error *err)
 {
 	int r = path_check("--run-dir", config->run_dir, err);
 
-	if (r == 0)
-		r = path_check("--kubelet-root", config->kubelet_root, err);
-	for (size_t i = 0; r == 0 && i < config->allow_source.n; i++)
-		r = path_check("--allow-source", config->allow_source.items[i], err);
-	return r;
+	return r < 0 ? r : path_check("--kubelet-root", config->kubelet_root, err);
 }
 
 int config_check(struct config *config, struct error *err)

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "base/version.h"
+#include "csi/message.h"
 #include "proto/csi.pb-c.h"
 
 static int get_plugin_info(void *context, const struct call *call, const ProtobufCMessage *request,
@@ -22,19 +23,19 @@ static int get_plugin_info(void *context, const struct call *call, const Protobu
 /* The capability of having volumes that not every node reaches. There is no controller service. */
 static Csi__V1__PluginCapability *topology_capability(void)
 {
-	Csi__V1__PluginCapability *capability = malloc(sizeof(*capability));
-	Csi__V1__PluginCapability__Service *service = malloc(sizeof(*service));
+	Csi__V1__PluginCapability *capability =
+		(void *)message_new(&csi__v1__plugin_capability__descriptor);
 
-	if (!capability || !service) {
+	if (!capability)
+		return NULL;
+	capability->service = (void *)message_new(&csi__v1__plugin_capability__service__descriptor);
+	if (!capability->service) {
 		free(capability);
-		free(service);
 		return NULL;
 	}
-	csi__v1__plugin_capability__service__init(service);
-	service->type = CSI__V1__PLUGIN_CAPABILITY__SERVICE__TYPE__VOLUME_ACCESSIBILITY_CONSTRAINTS;
-	csi__v1__plugin_capability__init(capability);
 	capability->type_case = CSI__V1__PLUGIN_CAPABILITY__TYPE_SERVICE;
-	capability->service = service;
+	capability->service->type =
+		CSI__V1__PLUGIN_CAPABILITY__SERVICE__TYPE__VOLUME_ACCESSIBILITY_CONSTRAINTS;
 	return capability;
 }
 
@@ -67,10 +68,9 @@ static int probe(void *context, const struct call *call, const ProtobufCMessage 
 {
 	Csi__V1__ProbeResponse *r = (Csi__V1__ProbeResponse *)response;
 
-	r->ready = malloc(sizeof(*r->ready));
+	r->ready = (void *)message_new(&google__protobuf__bool_value__descriptor);
 	if (!r->ready)
 		return error_errno(err, -ENOMEM, "say ready");
-	google__protobuf__bool_value__init(r->ready);
 	r->ready->value = true;
 	return 0;
 }

@@ -58,6 +58,7 @@ static int listen_all(struct daemon *daemon, const struct config *config, struct
 	return r;
 }
 
+/* The server's threads end before what their handlers use. */
 static int serve(const struct config *config, struct daemon *daemon, struct node_service *node,
 		 int *ret_exit, struct error *err)
 {
@@ -78,10 +79,8 @@ static int serve(const struct config *config, struct daemon *daemon, struct node
 		.tick_ms = notify_watchdog_interval_ms(),
 	};
 	_cleanup_server_ struct server *server = NULL;
-	int r = listen_all(daemon, config, err);
+	int r = server_new(&server_config, &server, err);
 
-	if (r == 0)
-		r = server_new(&server_config, &server, err);
 	if (r < 0)
 		return r;
 	log_notice("%s %s serves on %s", config->driver_name, HOLDFAST_VERSION,
@@ -92,7 +91,9 @@ static int serve(const struct config *config, struct daemon *daemon, struct node
 	return 0;
 }
 
-static int run(const struct config *config)
+/* Only who holds the sockets may touch volumes: so they come before the node service, which undoes
+ * what a predecessor left. */
+static int start(const struct config *config, int *ret_exit, struct error *err)
 {
 	const struct node_config node_config = {
 		.run_dir = config->run_dir,
@@ -102,18 +103,26 @@ static int run(const struct config *config)
 		.topology = &config->topology,
 		.allow_source = &config->allow_source,
 	};
-	_cleanup_daemon_ struct daemon *daemon = NULL;
 	_cleanup_(node_service_free_cleanup) struct node_service *node = NULL;
+	_cleanup_daemon_ struct daemon *daemon = NULL;
+	int r = daemon_new(&daemon, err);
+
+	if (r == 0)
+		r = listen_all(daemon, config, err);
+	if (r == 0)
+		r = node_service_new(&node_config, &node, err);
+	if (r == 0)
+		r = serve(config, daemon, node, ret_exit, err);
+	return r;
+}
+
+static int run(const struct config *config)
+{
 	struct error err = ERROR_INIT;
-	int code = EXIT_FAILURE, r;
+	int code = EXIT_FAILURE;
 
 	log_open("holdfast-csi", config->level);
-	r = daemon_new(&daemon, &err);
-	if (r == 0)
-		r = node_service_new(&node_config, &node, &err);
-	if (r == 0)
-		r = serve(config, daemon, node, &code, &err);
-	if (r < 0)
+	if (start(config, &code, &err) < 0)
 		log_error("%s", err.text);
 	else
 		log_notice("ended");

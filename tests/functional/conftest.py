@@ -47,6 +47,14 @@ def bare_node(tmp_path_factory):
 
 
 @pytest.fixture
+def plugin(bare_node):
+    """A node whose plugin serves; there is no keeper."""
+    bare_node.run_dir.mkdir(mode=0o700)
+    bare_node.start_plugin()
+    return bare_node
+
+
+@pytest.fixture
 def node(bare_node):
     """A node whose keeper and plugin serve."""
     bare_node.start()
