@@ -6,6 +6,11 @@
  * that only as many hold memory as are in use at the same time, however many threads take turns;
  * buffers that lie idle give their memory back (buffer_trim).
  *
+ * Why READ is answered from one (GB/s for requests of 1 MiB and of 128 KiB, source in the page
+ * cache): pread(2) into a buffer and writev(2) to the device 5.5 and 3.4, splice(2) through a pipe
+ * 1.6 and 4.2, writev(2) from a mapping of the file 4.5 and 2.3; the same for 4 KiB. Requests are
+ * 1 MiB wherever the kernel reads ahead.
+ *
  * Threads: one mutex, held over no system call.
  */
 

@@ -6,7 +6,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "fuse/buffer.h"
 #include "fuse/creds.h"
 #include "fuse/uapi.h"
 
@@ -78,21 +77,6 @@ int reply_create(fuse_req_t req, const struct fuse_entry_param *entry, uint64_t 
 	fill_entry(&out.entry, entry);
 	fill_open(&out.open, fh, fopen_flags, backing_id);
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
-}
-
-int reply_read(fuse_req_t req, int fd, size_t size, off_t offset)
-{
-	_cleanup_buffer_ struct buffer *buffer = NULL;
-	ssize_t n;
-
-	if (buffer_get(size, &buffer) < 0)
-		return fuse_reply_err(req, ENOMEM);
-	do
-		n = pread(fd, buffer->data, size, offset);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return fuse_reply_err(req, errno);
-	return fuse_reply_buf(req, buffer->data, (size_t)n);
 }
 
 int backing_open(int dev_fd, int fd)

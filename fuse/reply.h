@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * What libfuse 3.14 can't say to the kernel: answers with a backing id, large reads, registration
+ * What libfuse 3.14 can't say to the kernel: answers with a backing id, registration
  * of backing files, and notifications outside of libfuse's session. FUSE_OPEN's and FUSE_CREATE's
  * answers always go through here.
  */
@@ -21,17 +21,6 @@
 int __must_check reply_open(fuse_req_t req, uint64_t fh, uint32_t fopen_flags, int32_t backing_id);
 int __must_check reply_create(fuse_req_t req, const struct fuse_entry_param *entry, uint64_t fh,
 			      uint32_t fopen_flags, int32_t backing_id);
-
-/*
- * reply_read - answer FUSE_READ with up to `size` bytes at `offset` of `fd` (borrowed, open for
- * reading), or with the error of reading it. Returns 0 or -errno as above.
- *
- * By pread(2) into a borrowed buffer and one writev(2). Measured on a hot source (GB/s for requests
- * of 1 MiB and 128 KiB): this 5.5 and 3.4, splice(2) through libfuse's pipe 1.6 and 4.2, writev(2)
- * from a mapping of the file 4.5 and 2.3; the same for 4 KiB. Requests are 1 MiB wherever the
- * kernel reads ahead.
- */
-int reply_read(fuse_req_t req, int fd, size_t size, off_t offset);
 
 /*
  * backing_open - register `fd` (borrowed; open for all that the inode will be used for, since all
