@@ -68,9 +68,11 @@ static void link_entry(struct keeper *k, struct entry *entry)
 	*link = entry;
 	entry->serial = ++k->last_serial;
 	k->n_entries++;
+	notify_status("%zu volumes", k->n_entries);
 }
 
-static void free_entry(struct entry *entry)
+/* Takes the entry out of the list and closes all that its volume holds. */
+static void unlink_entry(struct entry *entry)
 {
 	struct keeper *k = entry->keeper;
 	struct entry **link = &k->entries;
@@ -79,12 +81,7 @@ static void free_entry(struct entry *entry)
 		link = &(*link)->next;
 	*link = entry->next;
 	k->n_entries--;
-	supervisor_free(entry->supervisor);
-	free(entry);
-}
-
-static void tell_status(const struct keeper *k)
-{
+	supervisor_free(TAKE_PTR(entry->supervisor));
 	notify_status("%zu volumes", k->n_entries);
 }
 
@@ -109,12 +106,12 @@ static void on_stopped(void *owner, struct supervisor *supervisor)
 	struct keeper *k = entry->keeper;
 	struct control_client *client;
 
+	unlink_entry(entry);
 	log_info("volume removed");
 	while ((client = find_waiting(k, entry)))
 		if (control_client_reply(client, NULL, -EBADF) < 0)
 			log_debug("the client of a removal did not wait for its end");
-	free_entry(entry);
-	tell_status(k);
+	free(entry);
 	if (k->ending && !k->entries)
 		loop_end(k->loop);
 }
@@ -138,14 +135,13 @@ static int reply_with_mount(struct entry *entry, struct control_client *client)
 static void on_started(void *owner, struct supervisor *supervisor, const struct error *failure)
 {
 	struct entry *entry = owner;
-	struct keeper *k = entry->keeper;
 	struct control_client *client = TAKE_PTR(entry->adder);
 
 	if (failure) {
+		unlink_entry(entry);
+		free(entry);
 		log_error("volume not added: %s", failure->text);
 		control_client_fail(client, failure);
-		free_entry(entry);
-		tell_status(k);
 		return;
 	}
 	if (reply_with_mount(entry, client) < 0) {
@@ -212,7 +208,6 @@ static int add(struct keeper *k, struct control_client *client, const struct vol
 		return r;
 	client->waits_for = entry;
 	link_entry(k, TAKE_PTR(entry));
-	tell_status(k);
 	return 0;
 }
 
@@ -370,8 +365,11 @@ void keeper_free(struct keeper *k)
 	if (!k)
 		return;
 	control_server_close(k->server);
-	while (k->entries)
-		free_entry(k->entries);
+	for (struct entry *e = k->entries, *next; e; e = next) {
+		next = e->next;
+		unlink_entry(e);
+		free(e);
+	}
 	close_fd(&k->context.fusectl_fd);
 	free(k);
 }

@@ -73,9 +73,11 @@ static void complain(struct supervisor *s, int code, const char *text)
 		       text);
 }
 
+/* What it might still have to say does not matter any more. */
 static void kill_worker(struct supervisor *s)
 {
 	s->killed = true;
+	loop_drop(s->context->loop, &s->report);
 	worker_process_kill(&s->worker);
 	loop_arm(s->context->loop, &s->limit, clock_now_ns() + KILL_LIMIT_NS);
 }
@@ -322,7 +324,6 @@ void supervisor_stop(struct supervisor *s)
 {
 	s->stopping = true;
 	loop_disarm(&s->restart);
-	loop_drop(s->context->loop, &s->report); /* what it has to say does not matter any more */
 	if (s->worker.pid == 0) {
 		s->context->on_stopped(s->owner, s);
 		return;

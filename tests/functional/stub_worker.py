@@ -1,0 +1,94 @@
+#!/usr/bin/python3 -IS
+# SPDX-License-Identifier: Apache-2.0
+"""A worker in a few lines, independent of the real one: it serves one directory with one file, or misbehaves as
+HOLDFAST_STUB says. For tests of the keeper alone."""
+
+import errno
+import os
+import socket
+import struct
+import sys
+import time
+
+DEV, STATUS = 3, 6
+SIZE = 1 << 20
+LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH, INTERRUPT, BATCH_FORGET = 1, 2, 3, 14, 15, 18, 25, 36, 42
+
+
+def report(code=0, text="", version=1):
+    s = socket.socket(fileno=STATUS)
+    s.send(struct.pack("=Ii240s", version, code, text.encode()))
+    s.detach()
+
+
+def attr(node):
+    mode = 0o40755 if node == 1 else 0o100644
+    return struct.pack("=QQQQQQIIIIIIIIII", node, 0 if node == 1 else SIZE, SIZE // 512, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0,
+                       0, 4096, 0)
+
+
+def reply(unique, body=b"", error=0):
+    os.write(DEV, struct.pack("=IiQ", 16 + len(body), -error, unique) + body)
+
+
+def serve_one(data):
+    _, opcode, unique, node = struct.unpack_from("=IIQQ", data)
+    body = data[40:]
+    if opcode in (FORGET, BATCH_FORGET, INTERRUPT):
+        return
+    if opcode == LOOKUP and body.rstrip(b"\0") == b"file":
+        reply(unique, struct.pack("=QQQQII", 2, 1, 1, 1, 0, 0) + attr(2))
+    elif opcode == GETATTR:
+        reply(unique, struct.pack("=QII", 1, 0, 0) + attr(node))
+    elif opcode == OPEN:
+        reply(unique, struct.pack("=QIi", 0, 1, 0))  # FOPEN_DIRECT_IO: every read asks
+    elif opcode == READ:
+        offset, size = struct.unpack_from("=QI", body, 8)
+        reply(unique, bytes((offset + i) % 251 for i in range(max(0, min(size, SIZE - offset)))))
+    elif opcode in (RELEASE, FLUSH):
+        reply(unique)
+    else:
+        reply(unique, error=errno.ENOENT if opcode == LOOKUP else errno.ENOSYS)
+
+
+def serve():
+    report()
+    while True:
+        try:
+            serve_one(os.read(DEV, 2 << 20))
+        except OSError as e:
+            if e.errno == errno.ENODEV:
+                sys.exit(0)
+            if e.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
+                raise
+
+
+def main():
+    behaviour = os.environ.get("HOLDFAST_STUB", "serve")
+    if os.path.exists(behaviour):  # a file: changed while the keeper runs
+        with open(behaviour) as f:
+            behaviour = f.read().strip()
+    if behaviour == "serve":
+        serve()
+    elif behaviour == "fail":
+        report(-errno.ENOMEM, "no memory for nodes")
+        sys.exit(1)
+    elif behaviour == "mute":
+        print("mute worker", file=sys.stderr, flush=True)
+        time.sleep(1000)
+    elif behaviour == "exit":
+        sys.exit(3)
+    elif behaviour == "garbage":
+        os.write(STATUS, b"x" * 40)
+        time.sleep(1000)
+    elif behaviour == "foreign":
+        report(version=99)
+        time.sleep(1000)
+    elif behaviour == "inspect":
+        fds = sorted((int(n), os.readlink(f"/proc/self/fd/{n}")) for n in os.listdir("/proc/self/fd")
+                     if os.path.exists(f"/proc/self/fd/{n}") or int(n) < 7)
+        print("INSPECT", fds, open("/proc/self/oom_score_adj").read().strip(), file=sys.stderr, flush=True)
+        serve()
+
+
+main()
