@@ -145,7 +145,7 @@ static void make_row(const struct ctl_volume *v, struct row *row)
 	const struct volume_status *s = v->status;
 
 	set_cell(row->cells[0], v->id);
-	set_cell(row->cells[1], v->record ? ctl_state(v) : "no record");
+	set_cell(row->cells[1], ctl_state(v));
 	set_cell(row->cells[2], mode_of(v));
 	set_cell(row->cells[3], is_read_only(v) ? "ro" : "rw");
 	set_number(row->cells[4], s && s->worker_pid > 0, s ? (uint64_t)s->worker_pid : 0);
@@ -180,20 +180,25 @@ static void print_targets(FILE *out, const int widths[COLUMNS - 1], const struct
 		print_row(out, widths, i == 0 ? row : &blank, record->targets[i].path);
 }
 
+static void print_remark(FILE *out, const char *id, const char *what, const char *more)
+{
+	print_clean(out, id);
+	(void)fprintf(out, ": %s", what);
+	print_clean(out, more);
+	(void)fputc('\n', out);
+}
+
 /* What else there is to know of volumes that are not as they should be. */
 static void print_remarks(FILE *out, const struct ctl_volume *v)
 {
 	if (!v->status)
-		(void)fprintf(out, "%s: the keeper does not serve it; its record is there\n",
-			      v->id);
+		print_remark(out, v->id,
+			     "the plugin has a record of it; the keeper does not serve it", "");
 	if (!v->record)
-		(void)fprintf(out, "%s: %s by the keeper; the plugin has no record of it\n", v->id,
-			      ctl_state(v));
-	if (v->status && v->status->reason[0]) {
-		(void)fprintf(out, "%s: the last worker ended: ", v->id);
-		print_clean(out, v->status->reason);
-		(void)fputc('\n', out);
-	}
+		print_remark(out, v->id, "the keeper serves it; the plugin has no record of it",
+			     "");
+	if (v->status && v->status->reason[0])
+		print_remark(out, v->id, "the last worker ended: ", v->status->reason);
 }
 
 static void widen(int widths[COLUMNS - 1], const struct row *row)
