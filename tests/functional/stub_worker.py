@@ -76,6 +76,13 @@ def main():
     elif behaviour == "mute":
         print("mute worker", file=sys.stderr, flush=True)
         time.sleep(1000)
+    elif behaviour == "swallow":  # every request is read, none answered
+        report()
+        while os.read(DEV, 2 << 20):
+            pass
+    elif behaviour.startswith("stat "):
+        report()
+        os.stat(behaviour[len("stat "):])
     elif behaviour == "exit":
         sys.exit(3)
     elif behaviour == "garbage":

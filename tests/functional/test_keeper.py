@@ -317,6 +317,39 @@ def test_a_reader_of_a_removed_volume_gets_an_error_and_does_not_hang(keeper):
     control.detach(target)
 
 
+def uninterruptible(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "D"
+
+
+@pytest.fixture
+def stuck(keeper):
+    """A volume "stuck" whose worker hangs in a call that the kernel does not interrupt: on the mount of "hung"."""
+    keeper.behave("swallow")
+    hung = keeper.added("hung")
+    keeper.behave(f"stat {hung}")
+    keeper.added("stuck")
+    eventually(lambda: keeper.volume("hung").waiting > 0, what="the worker to hang")
+    return keeper
+
+
+def test_a_worker_that_can_not_be_killed_holds_no_removal_up(stuck):
+    pid = stuck.volume("stuck").pid
+    control.detach(stuck.node.base / "mnt-stuck")
+    control.remove(stuck.run_dir, "stuck")
+    assert uninterruptible(pid)
+    assert list(control.listing(stuck.run_dir)) == ["hung"]
+    control.detach(stuck.node.base / "mnt-hung")
+    control.remove(stuck.run_dir, "hung")
+    eventually(lambda: stuck.node.workers() == [], what="the worker to be reaped")
+    assert "hung in the kernel, has ended" in stuck.daemon.text()
+
+
+def test_a_worker_that_can_not_be_killed_holds_no_sigterm_up(stuck):
+    pid = stuck.volume("stuck").pid
+    assert stuck.daemon.terminate() == 0
+    eventually(lambda: gone(pid), what="the worker to end")
+
+
 def test_an_aborted_connection_is_dead_until_it_is_removed(keeper):
     before = keeper.daemon.fds()
     target = keeper.added()
