@@ -96,29 +96,49 @@ static size_t parse_groups(char *line, gid_t *ret, size_t max)
 	return n;
 }
 
-/* The groups of a process, for kernels that do not tell; none if it is gone or not visible. */
-static size_t read_groups(uint32_t pid, gid_t *ret, size_t max)
+/*
+ * What /proc/PID/status says behind `key` ("\nGroups:"), up to the end of the line, in *ret_text,
+ * owned by the caller. NULL if the process is gone or not visible.
+ */
+static char *read_status(uint32_t pid, const char *key, char **ret_text)
 {
-	_cleanup_free_ char *text = NULL;
 	_cleanup_close_ int fd = -EBADF;
 	char path[32], *line;
 	ssize_t n;
 
 	if (pid == 0)
-		return 0;
+		return NULL;
 	(void)snprintf(path, sizeof(path), "/proc/%u/status", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	text = malloc(STATUS_MAX + 1);
-	if (fd < 0 || !text)
-		return 0;
-	n = fd_read_all(fd, text, STATUS_MAX);
-	text[MAX_OF(n, 0)] = '\0';
-	line = strstr(text, "\nGroups:");
+	*ret_text = malloc(STATUS_MAX + 1);
+	if (fd < 0 || !*ret_text)
+		return NULL;
+	n = fd_read_all(fd, *ret_text, STATUS_MAX);
+	(*ret_text)[MAX_OF(n, 0)] = '\0';
+	line = strstr(*ret_text, key);
 	if (!line)
-		return 0;
-	line += strlen("\nGroups:");
+		return NULL;
+	line += strlen(key);
 	line[strcspn(line, "\n")] = '\0';
-	return parse_groups(line, ret, max);
+	return line;
+}
+
+/* The groups of a process, for kernels that do not tell; none if it is gone or not visible. */
+static size_t read_groups(uint32_t pid, gid_t *ret, size_t max)
+{
+	_cleanup_free_ char *text = NULL;
+	char *line = read_status(pid, "\nGroups:", &text);
+
+	return line ? parse_groups(line, ret, max) : 0;
+}
+
+bool creds_caller_is_admin(const struct request *request)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *line = read_status(request->pid, "\nCapEff:", &text);
+	uint64_t caps;
+
+	return line && sscanf(line, "%" SCNx64, &caps) == 1 && caps & CAP_BIT(CAP_SYS_ADMIN);
 }
 
 static int enter_groups(struct creds *creds, const struct request *request)

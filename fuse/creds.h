@@ -52,6 +52,12 @@ int __must_check creds_enter_caller(struct creds *creds, const struct request *r
 int __must_check creds_enter_writer(struct creds *creds, bool unprivileged);
 
 /*
+ * creds_caller_is_admin - whether the caller of `request` has CAP_SYS_ADMIN, as far as can be told:
+ * by /proc where the kernel says which process it is. False where it can't.
+ */
+bool creds_caller_is_admin(const struct request *request);
+
+/*
  * creds_leave - be the worker again; once, or by _cleanup_creds_. Ends the process when that fails:
  * a thread with a caller's credentials must not serve another.
  */

@@ -190,15 +190,29 @@ struct renaming {
 	unsigned int flags;
 };
 
-static int do_rename(struct ops *ops, const struct renaming *what)
+/* A whiteout is a new inode, made as the caller. */
+static int rename_as_caller(fuse_req_t req, const struct renaming *what)
+{
+	_cleanup_creds_ struct creds creds = CREDS_INIT;
+	int r = 0;
+
+	if (what->flags & RENAME_WHITEOUT)
+		r = ops_as_caller(req, &creds, 0);
+	if (r >= 0 &&
+	    renameat2(what->from_fd, what->name, what->to_fd, what->new_name, what->flags) < 0)
+		r = -errno;
+	return r;
+}
+
+static int do_rename(fuse_req_t req, const struct renaming *what)
 {
 	struct farewell farewell = FAREWELL_INIT;
-	int r = 0;
+	struct ops *ops = ops_of(req);
+	int r;
 
 	if (!(what->flags & RENAME_EXCHANGE))
 		prepare_farewell(ops, what->to, what->to_fd, what->new_name, &farewell);
-	if (renameat2(what->from_fd, what->name, what->to_fd, what->new_name, what->flags) < 0)
-		r = -errno;
+	r = rename_as_caller(req, what);
 	if (r >= 0) {
 		say_farewell(ops, what->to, what->new_name, &farewell);
 		note_arrival(ops, what->to, what->to_fd, what->new_name);
@@ -230,7 +244,7 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
 			.flags = flags,
 		};
 
-		r = do_rename(ops, &what);
+		r = do_rename(req, &what);
 	}
 	ops_reply_status(req, r);
 }

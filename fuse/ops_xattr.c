@@ -105,16 +105,16 @@ static size_t hide_names(char *list, size_t n, const char *prefix)
 /*
  * All names, asked for in one go with the largest room there can be, so that those that are not
  * shown do not count. trusted.* is for callers with CAP_SYS_ADMIN, and the kernel leaves it to file
- * systems to hide it from others; who that is can't be told for each caller of an idmapped mount,
- * so it is shown to root alone.
+ * systems to hide it from others.
  */
-static ssize_t list_names(fuse_req_t req, const char *path, char *list)
+static ssize_t list_names(const char *path, char *list)
 {
 	ssize_t n = listxattr(path, list, XATTR_LIST_MAX);
 
 	if (n < 0)
 		return -errno;
-	if (request_current()->uid != 0)
+	if (memmem(list, (size_t)n, XATTR_TRUSTED_PREFIX, strlen(XATTR_TRUSTED_PREFIX)) &&
+	    !creds_caller_is_admin(request_current()))
 		n = (ssize_t)hide_names(list, (size_t)n, XATTR_TRUSTED_PREFIX);
 	return n;
 }
@@ -127,7 +127,7 @@ void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	ssize_t n = list ? get_node(ops_of(req), ino, false, &node, path) : -ENOMEM;
 
 	if (n >= 0)
-		n = list_names(req, path, list);
+		n = list_names(path, list);
 	if (n > 0 && size > 0 && (size_t)n > size)
 		n = -ERANGE;
 	reply_value(req, n, list, size);
