@@ -103,6 +103,11 @@ static void report(const struct error *err)
 		(void)log_warning_errno(-errno, "report to the keeper");
 }
 
+static void trim(void *userdata)
+{
+	ops_trim(userdata);
+}
+
 /* Serves until the connection ends. Returns 0 then, or -errno. */
 static int serve(struct ledger *ledger, struct error *err)
 {
@@ -119,6 +124,7 @@ static int serve(struct ledger *ledger, struct error *err)
 		.ops = &ops_table,
 		.header = header,
 		.n_threads = SESSION_THREADS,
+		.tick = trim,
 	};
 	int r = ops_new(&ops_params, &ops, err);
 

@@ -12,11 +12,12 @@
  * stay in the kernel), and interrupts that are sent again after a takeover would name requests that
  * are long gone.
  *
- * Threads: they share nothing but libfuse's session, which has its own lock, and `end` below, whose
- * lock protects `ended` and `result` and is held over no system call that waits.
+ * Threads share nothing but libfuse's session, which has a lock of its own, and how it all ended:
+ * `lock` below protects `ended` and `result`; no other is taken under it.
  */
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -27,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "fuse/buffer.h"
@@ -37,7 +39,9 @@
 
 /* The kernel wants room for a WRITE's header and struct besides its data (fuse_dev_do_read). */
 #define BUFFER_HEADER_SIZE 4096
-#define TRIM_INTERVAL_SEC 10
+#define TICK_SEC 10
+#define INBOX_LARGE 65536 /* bytes */
+#define INBOX_IDLE_NS (5 * NSEC_PER_SEC)
 #define STACK_SIZE (1U << 20) /* touched as far as it is used */
 
 struct session {
@@ -247,14 +251,59 @@ static void serve_request(const struct session *s, void *buf, size_t size)
 	atomic_fetch_add_explicit(&header->requests_answered, 1, memory_order_relaxed);
 }
 
+/* A thread's place for requests. Its pages cost nothing until a request is that large. */
+struct inbox {
+	void *data;
+	size_t size;
+	uint64_t large_ns; /* when the last large request came; 0: memory was given back since */
+};
+
+static int inbox_open(struct inbox *inbox, size_t size)
+{
+	void *data = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (data == MAP_FAILED)
+		return -errno;
+	*inbox = (struct inbox){ .data = data, .size = size };
+	return 0;
+}
+
+static void inbox_close(struct inbox *inbox)
+{
+	if (inbox->data)
+		(void)munmap(inbox->data, inbox->size);
+}
+
+/*
+ * Gives the memory of large requests back once there were none for a while. Only a thread that has
+ * some waits by poll(2), which wakes it for requests that another one takes.
+ */
+static void inbox_trim(struct inbox *inbox, int dev_fd)
+{
+	struct pollfd p = { .fd = dev_fd, .events = POLLIN };
+
+	if (inbox->large_ns == 0)
+		return;
+	if (clock_now_ns() - inbox->large_ns < INBOX_IDLE_NS &&
+	    poll(&p, 1, INBOX_IDLE_NS / NSEC_PER_MSEC) != 0)
+		return;
+	(void)madvise(inbox->data, inbox->size, MADV_DONTNEED);
+	inbox->large_ns = 0;
+}
+
 /* Returns 0 once the connection has ended, or -errno. */
-static int serve(const struct session *s, void *buf)
+static int serve(const struct session *s, struct inbox *inbox)
 {
 	for (;;) {
-		ssize_t n = read(s->params.dev_fd, buf, s->buffer_size);
+		ssize_t n;
 
+		inbox_trim(inbox, s->params.dev_fd);
+		n = read(s->params.dev_fd, inbox->data, inbox->size);
+		if (n >= INBOX_LARGE)
+			inbox->large_ns = clock_now_ns();
 		if (n >= (ssize_t)sizeof(struct fuse_in_header))
-			serve_request(s, buf, (size_t)n);
+			serve_request(s, inbox->data, (size_t)n);
 		else if (n >= 0)
 			return -EPROTO;
 		else if (errno == ENODEV)
@@ -266,24 +315,20 @@ static int serve(const struct session *s, void *buf)
 
 static void *serve_thread(void *arg)
 {
+	_cleanup_(inbox_close) struct inbox inbox = { .data = NULL };
 	struct session *s = arg;
 	int r = creds_thread_init();
-	void *buf;
 
 	if (r < 0) {
 		end_session(s, log_error_errno(r, "unshare(CLONE_FS)"));
 		return NULL;
 	}
-	/* Pages of a buffer cost nothing until a request is that large. */
-	buf = mmap(NULL, s->buffer_size, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (buf == MAP_FAILED) {
-		end_session(s, log_error_errno(-errno, "request buffer"));
+	r = inbox_open(&inbox, s->buffer_size);
+	if (r < 0) {
+		end_session(s, log_error_errno(r, "memory for requests"));
 		return NULL;
 	}
-	r = serve(s, buf);
-	(void)munmap(buf, s->buffer_size);
-	end_session(s, r);
+	end_session(s, serve(s, &inbox));
 	return NULL;
 }
 
@@ -316,28 +361,32 @@ int session_start(struct session *s, struct error *err)
 	return r < 0 ? error_errno(err, r, "start of a thread") : 0;
 }
 
-static struct timespec next_trim(void)
+/* Waits for the end, but not longer than to the next tick. */
+static bool wait_for_end(struct session *s, int *ret_result)
 {
-	struct timespec ts;
+	struct timespec until;
+	bool ended;
 
-	(void)clock_gettime(CLOCK_REALTIME, &ts); /* what pthread_cond_timedwait counts by */
-	ts.tv_sec += TRIM_INTERVAL_SEC;
-	return ts;
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += TICK_SEC;
+	(void)pthread_mutex_lock(&s->lock);
+	if (!s->ended)
+		(void)pthread_cond_clockwait(&s->end, &s->lock, CLOCK_MONOTONIC, &until);
+	ended = s->ended;
+	*ret_result = s->result;
+	(void)pthread_mutex_unlock(&s->lock);
+	return ended;
 }
 
 int session_wait(struct session *s)
 {
 	int result;
 
-	(void)pthread_mutex_lock(&s->lock);
-	while (!s->ended) {
-		struct timespec until = next_trim();
-
-		if (pthread_cond_timedwait(&s->end, &s->lock, &until) == ETIMEDOUT)
-			buffer_trim();
+	while (!wait_for_end(s, &result)) {
+		buffer_trim();
+		if (s->params.tick)
+			s->params.tick(s->params.userdata);
 	}
-	result = s->result;
-	(void)pthread_mutex_unlock(&s->lock);
 	if (result < 0)
 		return result; /* the others still wait for requests */
 	for (unsigned int i = 0; i < s->n_started; i++)

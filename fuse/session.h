@@ -19,6 +19,7 @@ struct session_params {
 	void *userdata;		      /* fuse_req_userdata() */
 	struct ledger_header *header; /* counters and the negotiated state; borrowed */
 	unsigned int n_threads;	      /* 1 to SESSION_THREADS_MAX */
+	void (*tick)(void *userdata); /* called every 10 s by session_wait, if not NULL */
 };
 #define SESSION_THREADS_MAX 64
 #define SESSION_THREADS 4
