@@ -16,7 +16,6 @@
 #include "csi/node_volume.h"
 #include "csi/validate.h"
 #include "csi.pb-c.h"
-#include "recovery/keeper_client.h"
 
 #define DEADLINE_MS 1000 /* for each of the two that are asked */
 
@@ -113,11 +112,10 @@ static void ask_keeper(struct node_service *s, const struct call *call, const ch
 		       struct volume_facts *facts)
 {
 	_cleanup_close_ int mount_fd = -EBADF;
-	int r = keeper_mount(s->config.run_dir, call_remaining_ms(call, DEADLINE_MS), id, &mount_fd,
-			     &facts->status, NULL);
+	int r = node_volume_ask(s, call_remaining_ms(call, DEADLINE_MS), id, &mount_fd,
+				&facts->status, NULL);
 
-	facts->known = r >= 0;
-	facts->keeper_answers = r >= 0 || r == -ENOENT;
+	facts->keeper_answers = r >= 0;
 }
 
 static int collect(struct node_service *s, const struct call *call, const struct record *record,

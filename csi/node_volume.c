@@ -111,6 +111,22 @@ static int revive(struct node_service *s, const struct call *call, struct record
 	return r;
 }
 
+int node_volume_ask(struct node_service *s, int timeout_ms, const char *id, int *ret_mount_fd,
+		    struct volume_status *ret, struct error *err)
+{
+	struct error why = ERROR_INIT;
+	int r = keeper_mount(s->config.run_dir, timeout_ms, id, ret_mount_fd, ret, &why);
+	bool is_lost = why.kind == ERROR_NOT_FOUND, is_dead = why.kind == ERROR_PRECONDITION;
+
+	if (r < 0 && !is_lost && !is_dead)
+		return error_set(err, why.kind, r, "%s", why.text);
+	if (r < 0) {
+		*ret = (struct volume_status){ .state = VOLUME_DEAD };
+		*ret_mount_fd = -EBADF;
+	}
+	return 0;
+}
+
 /* The keeper's view of the volume; a volume that is dead or lost there is revived. */
 static int look(struct node_service *s, const struct call *call, struct record *record,
 		int *ret_mount_fd, struct error *err)
@@ -118,19 +134,16 @@ static int look(struct node_service *s, const struct call *call, struct record *
 	_cleanup_close_ int fd = -EBADF;
 	struct volume_status status;
 	int ms = keeper_ms(call, NODE_KEEPER_LOOK_MS);
-	int r = keeper_mount(s->config.run_dir, ms, record->config.id, &fd, &status, err);
+	int r = node_volume_ask(s, ms, record->config.id, &fd, &status, err);
 
-	if (r < 0 && r != -ENOENT)
-		return r;
-	if (r == -ENOENT || status.state == VOLUME_DEAD) {
+	if (r >= 0 && status.state == VOLUME_DEAD) {
 		r = revive(s, call, record, err);
-		close_fd(&fd);
 		if (r >= 0)
 			r = keeper_mount(s->config.run_dir, ms, record->config.id, &fd, &status,
 					 err);
-		if (r < 0)
-			return r;
 	}
+	if (r < 0)
+		return r;
 	record->dev = (dev_t)status.dev;
 	*ret_mount_fd = TAKE_FD(fd);
 	return 0;

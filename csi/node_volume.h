@@ -8,6 +8,7 @@
 
 #include "csi/mountpoint.h"
 #include "csi/node_service.h"
+#include "recovery/control.h"
 
 /* node_volume_place - the volume at `path`; borrows both. */
 struct mountpoint node_volume_place(const struct node_service *service, const struct record *record,
@@ -28,6 +29,14 @@ int __must_check node_volume_load(struct node_service *service, const char *id, 
  */
 int __must_check node_volume_start(struct node_service *service, const struct call *call,
 				   struct record *record, int *ret_mount_fd, struct error *err);
+
+/*
+ * node_volume_ask - what the keeper knows of a volume. One that it has lost, or whose connection
+ * has ended, is VOLUME_DEAD, with *ret_mount_fd -EBADF; else that is a detached mount, owned by the
+ * caller. Returns 0, or -errno with *err set when the keeper does not answer.
+ */
+int __must_check node_volume_ask(struct node_service *service, int timeout_ms, const char *id,
+				 int *ret_mount_fd, struct volume_status *ret, struct error *err);
 
 /*
  * node_volume_mount - a detached mount of the volume for one more place. Where the connection has

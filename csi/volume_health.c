@@ -44,7 +44,7 @@ void volume_health_judge(const struct volume_facts *f, struct volume_health *ret
 	else if (!f->keeper_answers)
 		say(ret, VOLUME_HEALTH_INACCESSIBLE,
 		    "holdfast-keeper does not answer: nobody restarts this volume's worker");
-	else if (!f->known || s->state == VOLUME_DEAD)
+	else if (s->state == VOLUME_DEAD)
 		say(ret, VOLUME_HEALTH_INACCESSIBLE,
 		    "the volume's FUSE connection has ended: publish it again, and restart the "
 		    "pods that use it");

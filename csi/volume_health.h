@@ -13,8 +13,7 @@
 struct volume_facts {
 	const char *path;    /* where the volume was looked at */
 	bool mounted;	     /* the volume's present superblock is mounted there */
-	bool keeper_answers; /* else `status` and `known` say nothing */
-	bool known;	     /* the keeper has the volume */
+	bool keeper_answers; /* else `status` says nothing */
 	bool answers; /* the volume answered statfs in time; false also if it was not asked */
 	struct volume_status status;
 };

@@ -12,6 +12,9 @@ PROTO = pathlib.Path(__file__).resolve().parent.parent.parent / "proto"
 CLONE_NEWNS = 0x00020000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 1 << 18, 2
 
+# gRPC's own fork handlers abort this process when a daemon is started while a call is in flight
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 
 def own_mount_namespace():
     libc = ctypes.CDLL(None, use_errno=True)
