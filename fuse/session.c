@@ -157,6 +157,7 @@ static int make_fuse_session(struct session *s, struct error *err)
 	fuse_set_log_func(log_libfuse);
 	s->fuse =
 		fuse_session_new(&args, s->params.ops, sizeof(*s->params.ops), s->params.userdata);
+	fuse_opt_free_args(&args);
 	if (!s->fuse)
 		return error_errno(err, -ENOMEM, "fuse_session_new");
 	fd = fd_dup(s->params.dev_fd); /* the session closes its own */

@@ -22,7 +22,7 @@ struct session_params {
 	void (*tick)(void *userdata); /* called every 10 s by session_wait, if not NULL */
 };
 #define SESSION_THREADS_MAX 64
-#define SESSION_THREADS 4
+#define SESSION_THREADS 8
 
 struct session;
 
