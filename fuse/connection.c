@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
-#include <sys/vfs.h>
 
 #include "base/fd.h"
 #include "base/file.h"
@@ -104,13 +103,9 @@ static uint32_t read_sysctl(const char *name, uint32_t missing)
 	return parse_u32(text, UINT32_MAX, &value) < 0 ? missing : value;
 }
 
-static int gather_facts(const struct init_request *init, int source_fd, struct policy_facts *ret,
-			struct error *err)
+static void gather_facts(const struct init_request *init, uint64_t source_magic,
+			 struct policy_facts *ret)
 {
-	struct statfs fs;
-
-	if (fstatfs(source_fd, &fs) < 0)
-		return error_errno(err, -errno, "statfs of the source");
 	*ret = (struct policy_facts){
 		.offered = init->in.flags,
 		.major = init->in.major,
@@ -118,11 +113,10 @@ static int gather_facts(const struct init_request *init, int source_fd, struct p
 		.max_readahead = init->in.max_readahead,
 		.max_pages_limit = read_sysctl("max_pages_limit", 0),
 		.page_size = (uint32_t)sysconf(_SC_PAGESIZE),
-		.source_magic = (uint64_t)fs.f_type,
+		.source_magic = source_magic,
 	};
 	if (init->in.flags & FUSE_INIT_EXT)
 		ret->offered |= (uint64_t)init->in.flags2 << 32;
-	return 0;
 }
 
 static int answer_init(int dev_fd, uint64_t unique, const struct connection_state *state,
@@ -150,17 +144,17 @@ static int answer_init(int dev_fd, uint64_t unique, const struct connection_stat
 }
 
 /* A refused INIT has no result that we could read: the superblock is there but useless. */
-static int negotiate(const struct volume_config *config, int source_fd, int dev_fd,
+static int negotiate(const struct volume_config *config, uint64_t source_magic, int dev_fd,
 		     struct connection_state *ret, struct error *err)
 {
 	struct init_request init;
 	struct policy_facts facts;
 	int r = read_init(dev_fd, &init, err);
 
-	if (r >= 0)
-		r = gather_facts(&init, source_fd, &facts, err);
-	if (r >= 0)
-		r = policy_connect(config, &facts, ret, err);
+	if (r < 0)
+		return r;
+	gather_facts(&init, source_magic, &facts);
+	r = policy_connect(config, &facts, ret, err);
 	if (r >= 0)
 		r = answer_init(dev_fd, init.header.unique, ret, err);
 	return r;
@@ -190,8 +184,8 @@ static void warn_of_timeouts(void)
 			    "to 0");
 }
 
-int connection_open(const struct volume_config *config, int source_fd, struct connection *ret,
-		    struct error *err)
+int connection_open(const struct volume_config *config, uint64_t source_magic,
+		    struct connection *ret, struct error *err)
 {
 	_cleanup_close_ int dev_fd = -EBADF, mount_fd = -EBADF;
 	struct connection c = { 0 };
@@ -206,7 +200,7 @@ int connection_open(const struct volume_config *config, int source_fd, struct co
 	r = make_mount(config, dev_fd, &mount_fd, err);
 	if (r < 0)
 		return r;
-	r = negotiate(config, source_fd, dev_fd, &c.state, err);
+	r = negotiate(config, source_magic, dev_fd, &c.state, err);
 	if (r < 0)
 		return r;
 	r = mount_identify(mount_fd, &c.dev, &mount_id, &is_root);

@@ -40,13 +40,14 @@ struct connection {
 
 /*
  * connection_open - make a FUSE mount for `config`, answer FUSE_INIT, set the readahead of its
- * backing device. `source_fd` is the source directory (borrowed): the policy looks at what kind of
- * file system it is. *ret owns both descriptors afterwards; connection_close gives them back.
- * Returns 0 or -errno with *err set: no /dev/fuse (ERROR_PRECONDITION), no CAP_SYS_ADMIN
- * (ERROR_PRECONDITION), an INIT that the kernel does not send or does not like, a mode that the
- * kernel does not offer (ERROR_PRECONDITION).
+ * backing device. `source_magic` is the kind of file system of the source (statfs(2), f_type),
+ * which the policy looks at; the caller asks for it, because a source may hang and this never does.
+ * *ret owns both descriptors afterwards; connection_close gives them back. Returns 0 or -errno with
+ * *err set: no /dev/fuse (ERROR_PRECONDITION), no CAP_SYS_ADMIN (ERROR_PRECONDITION), an INIT that
+ * the kernel does not send or does not like, a mode that the kernel does not offer
+ * (ERROR_PRECONDITION).
  */
-int __must_check connection_open(const struct volume_config *config, int source_fd,
+int __must_check connection_open(const struct volume_config *config, uint64_t source_magic,
 				 struct connection *ret, struct error *err);
 
 /* connection_close - close what *c holds. The kernel ends the connection with the last descriptor

@@ -30,6 +30,7 @@ struct entry {
 
 struct keeper {
 	struct loop *loop;
+	struct reaper reaper;
 	struct supervisor_context context;
 	struct control_handler handler;
 	struct control_server *server;
@@ -324,7 +325,9 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 		return error_errno(err, -ENOMEM, "start the keeper");
 	*k = (struct keeper){
 		.loop = loop,
+		.reaper = { .loop = loop },
 		.context = { .loop = loop,
+			     .reaper = &k->reaper,
 			     .program = program,
 			     .fusectl_fd = -EBADF,
 			     .on_started = on_started,
@@ -370,6 +373,7 @@ void keeper_free(struct keeper *k)
 		unlink_entry(e);
 		free(e);
 	}
+	reaper_done(&k->reaper);
 	close_fd(&k->context.fusectl_fd);
 	free(k);
 }

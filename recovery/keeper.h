@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/macros.h"
 #include "recovery/loop.h"
-#include "recovery/supervisor/worker_process.h"
+#include "recovery/supervisor/worker.h"
 
 struct keeper_limits {
 	size_t clients;

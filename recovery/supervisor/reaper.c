@@ -8,44 +8,64 @@
 #include "base/log.h"
 
 struct orphan {
-	struct loop *loop;
+	struct reaper *reaper;
+	struct orphan *next;
 	struct loop_source exit;
-	struct worker_process worker;
+	struct child child;
 };
+
+static void orphan_free(struct orphan *orphan)
+{
+	struct orphan **link = &orphan->reaper->orphans;
+
+	while (*link != orphan)
+		link = &(*link)->next;
+	*link = orphan->next;
+	loop_drop(orphan->reaper->loop, &orphan->exit);
+	close_fd(&orphan->child.pidfd);
+	free(orphan);
+}
 
 static void on_exit_of_orphan(void *context, uint32_t events)
 {
 	struct orphan *orphan = context;
-	pid_t pid = orphan->worker.pid;
+	pid_t pid = orphan->child.pid;
 	siginfo_t info;
 
-	loop_drop(orphan->loop, &orphan->exit);
-	if (worker_process_reap(&orphan->worker, &info) == 0)
-		log_info("worker %d, which hung in the kernel, has ended", (int)pid);
-	free(orphan);
+	if (child_reap(&orphan->child, &info) == 0)
+		log_info("process %d, which was left to itself, has ended", (int)pid);
+	orphan_free(orphan);
 }
 
-void reaper_adopt(struct loop *loop, struct worker_process *worker)
+void reaper_adopt(struct reaper *reaper, struct child *child)
 {
 	struct orphan *orphan = malloc(sizeof(*orphan));
 	struct error err = ERROR_INIT;
 
-	close_fd(&worker->status_fd);
-	if (orphan) {
-		*orphan = (struct orphan){
-			.loop = loop,
-			.exit = { .fd = -EBADF, .ready = on_exit_of_orphan, .context = orphan },
-			.worker = *worker,
-		};
-		if (loop_add(loop, &orphan->exit, worker->pidfd, EPOLLIN, &err) == 0) {
-			*worker = WORKER_PROCESS_NONE;
-			return;
-		}
+	close_fd(&child->report_fd);
+	if (!orphan) {
+		/* it stays a zombie until the keeper ends; nothing else depends on it */
+		log_warning("process %d can't be waited for: out of memory", (int)child->pid);
+		close_fd(&child->pidfd);
+		*child = CHILD_NONE;
+		return;
 	}
-	/* it stays a zombie until the keeper ends; nothing else depends on it */
-	log_warning("worker %d can't be waited for: %s", (int)worker->pid,
-		    orphan ? err.text : "out of memory");
-	free(orphan);
-	close_fd(&worker->pidfd);
-	*worker = WORKER_PROCESS_NONE;
+	*orphan = (struct orphan){
+		.reaper = reaper,
+		.next = reaper->orphans,
+		.exit = { .fd = -EBADF, .ready = on_exit_of_orphan, .context = orphan },
+		.child = *child,
+	};
+	*child = CHILD_NONE;
+	reaper->orphans = orphan;
+	if (loop_add(reaper->loop, &orphan->exit, orphan->child.pidfd, EPOLLIN, &err) < 0) {
+		log_warning("process %d can't be waited for: %s", (int)orphan->child.pid, err.text);
+		orphan_free(orphan);
+	}
+}
+
+void reaper_done(struct reaper *reaper)
+{
+	while (reaper->orphans)
+		orphan_free(reaper->orphans);
 }

@@ -2,12 +2,20 @@
 #pragma once
 
 /*
- * Where a worker goes that was killed and does not die, because it is in an uninterruptible call on
+ * Where a child goes that was killed and does not die, because it is in an uninterruptible call on
  * a hung source: it is waited for without anybody waiting.
  */
 
 #include "recovery/loop.h"
-#include "recovery/supervisor/worker_process.h"
+#include "recovery/supervisor/child.h"
 
-/* reaper_adopt - take over *worker, which is WORKER_PROCESS_NONE afterwards. */
-void reaper_adopt(struct loop *loop, struct worker_process *worker);
+struct reaper {
+	struct loop *loop;
+	struct orphan *orphans;
+};
+
+/* reaper_adopt - take over *child, which is CHILD_NONE afterwards. */
+void reaper_adopt(struct reaper *reaper, struct child *child);
+
+/* reaper_done - forget those that are left. */
+void reaper_done(struct reaper *reaper);

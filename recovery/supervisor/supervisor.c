@@ -15,8 +15,9 @@
 #include "mount/fusectl.h"
 #include "mount/tree.h"
 #include "recovery/supervisor/backoff.h"
-#include "recovery/supervisor/reaper.h"
+#include "recovery/supervisor/source_probe.h"
 
+#define PROBE_LIMIT_NS (5 * NSEC_PER_SEC)  /* for the source to say what it is */
 #define START_LIMIT_NS (10 * NSEC_PER_SEC) /* from fork to the worker's report */
 #define KILL_LIMIT_NS (3 * NSEC_PER_SEC)   /* from SIGKILL to the end of the process */
 
@@ -31,11 +32,15 @@ struct supervisor {
 
 	enum volume_state state;
 	bool stopping;
-	struct worker_process worker;
-	struct loop_source report, exit;
-	struct loop_timer limit;   /* of the start, then of the kill */
-	struct loop_timer restart; /* the back-off */
-	bool killed;		   /* limit is that of the kill */
+	struct child probe; /* before the connection is made */
+	struct loop_source probe_exit;
+	struct loop_timer probe_limit;
+
+	struct child worker;
+	struct loop_source report, exit; /* of the worker */
+	struct loop_timer limit;	 /* of the start, then of the kill */
+	struct loop_timer restart;	 /* the back-off */
+	bool killed;			 /* limit is that of the kill */
 
 	struct backoff backoff;
 	uint64_t down_since_ns;	   /* when the last worker died */
@@ -78,7 +83,7 @@ static void kill_worker(struct supervisor *s)
 {
 	s->killed = true;
 	loop_drop(s->context->loop, &s->report);
-	worker_process_kill(&s->worker);
+	child_kill(&s->worker);
 	loop_arm(s->context->loop, &s->limit, clock_now_ns() + KILL_LIMIT_NS);
 }
 
@@ -86,20 +91,20 @@ static void kill_worker(struct supervisor *s)
 static int start_worker(struct supervisor *s, struct error *err)
 {
 	struct loop *loop = s->context->loop;
-	int r = worker_process_start(s->context->program, s->connection.dev_fd, s->ledger_fd,
-				     s->source_fd, &s->worker, err);
+	int r = worker_start(s->context->program, s->connection.dev_fd, s->ledger_fd, s->source_fd,
+			     &s->worker, err);
 
 	if (r < 0)
 		return r;
 	s->killed = false;
 	complain(s, -EIO, "");
-	r = loop_add(loop, &s->report, s->worker.status_fd, EPOLLIN, err);
+	r = loop_add(loop, &s->report, s->worker.report_fd, EPOLLIN, err);
 	if (r >= 0)
 		r = loop_add(loop, &s->exit, s->worker.pidfd, EPOLLIN, err);
 	if (r < 0) {
 		forget_worker_events(s);
-		worker_process_kill(&s->worker);
-		reaper_adopt(loop, &s->worker);
+		child_kill(&s->worker);
+		reaper_adopt(s->context->reaper, &s->worker);
 		return r;
 	}
 	loop_arm(loop, &s->limit, clock_now_ns() + START_LIMIT_NS);
@@ -189,7 +194,7 @@ static void worker_serves(struct supervisor *s)
 static void take_report(struct supervisor *s)
 {
 	struct worker_report report;
-	int r = worker_process_report(&s->worker, &report);
+	int r = worker_receive(&s->worker, &report);
 
 	if (r == -EAGAIN)
 		return;
@@ -221,7 +226,7 @@ static void explain_exit(struct supervisor *s, const siginfo_t *info)
 {
 	char how[96];
 
-	worker_exit_describe(info, how, sizeof(how));
+	child_describe_exit(info, how, sizeof(how));
 	if (s->complaint[0])
 		(void)snprintf(s->reason, sizeof(s->reason), "%s (%s)", s->complaint, how);
 	else
@@ -241,7 +246,7 @@ static void on_exit_event(void *context, uint32_t events)
 	LOG_FIELD("WORKER_PID", pid);
 	if (s->report.fd >= 0)
 		take_report(s); /* its last words */
-	if (worker_process_reap(&s->worker, &info) < 0)
+	if (child_reap(&s->worker, &info) < 0)
 		return;
 	forget_worker_events(s);
 	explain_exit(s, &info);
@@ -264,11 +269,81 @@ static void on_limit(void *context)
 		  "interrupt; going on without it",
 		  (int)pid);
 	forget_worker_events(s);
-	reaper_adopt(s->context->loop, &s->worker);
+	reaper_adopt(s->context->reaper, &s->worker);
 	if (s->stopping && fusectl_abort(s->context->fusectl_fd, minor(s->connection.dev)) < 0)
 		log_warning("its connection could not be aborted and ends with it");
 	(void)snprintf(s->reason, sizeof(s->reason), "hangs in the kernel");
 	worker_gone(s);
+}
+
+/* The source is known: the rest of the beginning. */
+static int connect_and_start(struct supervisor *s, uint64_t source_magic, struct error *err)
+{
+	int r = connection_open(&s->config, source_magic, &s->connection, err);
+
+	if (r < 0)
+		return r;
+	r = ledger_create(&s->config, &s->connection.state, &s->ledger, &s->ledger_fd, err);
+	if (r < 0)
+		return r;
+	return start_worker(s, err);
+}
+
+static void on_probe_exit(void *context, uint32_t events)
+{
+	struct supervisor *s = context;
+	struct error err = ERROR_INIT;
+	uint64_t magic;
+	siginfo_t info;
+	int r;
+
+	LOG_FIELD("VOLUME_ID", s->config.id);
+	r = source_probe_receive(&s->probe, &magic, &err);
+	if (child_reap(&s->probe, &info) < 0)
+		return;
+	loop_disarm(&s->probe_limit);
+	loop_drop(s->context->loop, &s->probe_exit);
+	if (r >= 0)
+		r = connect_and_start(s, magic, &err);
+	if (r < 0)
+		s->context->on_started(s->owner, s, &err);
+}
+
+/* Kills the probe and lets it die when it can. */
+static void give_up_probe(struct supervisor *s)
+{
+	loop_disarm(&s->probe_limit);
+	loop_drop(s->context->loop, &s->probe_exit);
+	child_kill(&s->probe);
+	reaper_adopt(s->context->reaper, &s->probe);
+}
+
+static void on_probe_limit(void *context)
+{
+	struct supervisor *s = context;
+	struct error err = ERROR_INIT;
+
+	LOG_FIELD("VOLUME_ID", s->config.id);
+	give_up_probe(s);
+	(void)error_set(&err, ERROR_TIMEOUT, -ETIMEDOUT,
+			"the source hangs: its file system did not answer statfs(2) within %llu s",
+			(unsigned long long)(PROBE_LIMIT_NS / NSEC_PER_SEC));
+	s->context->on_started(s->owner, s, &err);
+}
+
+static int start_probe(struct supervisor *s, struct error *err)
+{
+	int r = source_probe_start(s->source_fd, &s->probe, err);
+
+	if (r < 0)
+		return r;
+	r = loop_add(s->context->loop, &s->probe_exit, s->probe.pidfd, EPOLLIN, err);
+	if (r < 0) {
+		give_up_probe(s);
+		return r;
+	}
+	loop_arm(s->context->loop, &s->probe_limit, clock_now_ns() + PROBE_LIMIT_NS);
+	return 0;
 }
 
 static struct supervisor *supervisor_alloc(const struct supervisor_context *context,
@@ -285,7 +360,10 @@ static struct supervisor *supervisor_alloc(const struct supervisor_context *cont
 			.connection = { .dev_fd = -EBADF, .mount_fd = -EBADF },
 			.ledger_fd = -EBADF,
 			.state = VOLUME_STARTING,
-			.worker = WORKER_PROCESS_NONE,
+			.probe = CHILD_NONE,
+			.probe_exit = { .fd = -EBADF, .ready = on_probe_exit, .context = s },
+			.probe_limit = { .fire = on_probe_limit, .context = s },
+			.worker = CHILD_NONE,
 			.report = { .fd = -EBADF, .ready = on_report, .context = s },
 			.exit = { .fd = -EBADF, .ready = on_exit_event, .context = s },
 			.limit = { .fire = on_limit, .context = s },
@@ -307,13 +385,7 @@ int supervisor_new(const struct supervisor_context *context, const struct volume
 	if (!s)
 		return error_errno(err, -ENOMEM, "add a volume");
 	s->source_fd = TAKE_FD(source);
-	r = connection_open(config, s->source_fd, &s->connection, err);
-	if (r < 0)
-		return r;
-	r = ledger_create(config, &s->connection.state, &s->ledger, &s->ledger_fd, err);
-	if (r < 0)
-		return r;
-	r = start_worker(s, err);
+	r = start_probe(s, err);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(s);
@@ -324,6 +396,8 @@ void supervisor_stop(struct supervisor *s)
 {
 	s->stopping = true;
 	loop_disarm(&s->restart);
+	if (s->probe.pid != 0)
+		give_up_probe(s);
 	if (s->worker.pid == 0) {
 		s->context->on_stopped(s->owner, s);
 		return;
@@ -340,6 +414,8 @@ void supervisor_free(struct supervisor *s)
 {
 	if (!s)
 		return;
+	if (s->probe.pid != 0)
+		give_up_probe(s);
 	forget_worker_events(s);
 	loop_disarm(&s->restart);
 	connection_close(&s->connection);
@@ -351,18 +427,18 @@ void supervisor_free(struct supervisor *s)
 
 void supervisor_status(const struct supervisor *s, struct volume_status *ret)
 {
-	struct ledger_header *header = ledger_header(s->ledger);
-
 	*ret = (struct volume_status){
 		.config = s->config,
 		.connection = s->connection.state,
 		.dev = s->connection.dev,
 		.restarts = s->restarts,
-		.requests = atomic_load(&header->requests_answered),
 		.worker_pid = s->worker.pid,
 		.state = s->state,
 	};
 	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", s->reason);
+	if (!s->ledger) /* the source is being looked at */
+		return;
+	ret->requests = atomic_load(&ledger_header(s->ledger)->requests_answered);
 	if (fusectl_waiting(s->context->fusectl_fd, minor(s->connection.dev), &ret->waiting) < 0)
 		ret->waiting = 0;
 }

@@ -11,6 +11,9 @@
  *      ▼                        ▼                         ▼
  *   on_started with an error    dead, until it is stopped
  *
+ * A new one first has a child look at the source (source_probe.h), then makes the connection and
+ * starts the worker.
+ *
  * Between the end of one worker and the start of the next the keeper has the kernel send again what
  * was read and not answered (connection_resend). Nobody reads at that moment, so a request comes
  * twice to a worker only if an earlier worker may have run it.
@@ -24,19 +27,21 @@
 #include "base/macros.h"
 #include "recovery/control.h"
 #include "recovery/loop.h"
-#include "recovery/supervisor/worker_process.h"
+#include "recovery/supervisor/reaper.h"
+#include "recovery/supervisor/worker.h"
 
 struct supervisor;
 
 /* What all supervisors share; outlives them. */
 struct supervisor_context {
 	struct loop *loop;
+	struct reaper *reaper;
 	const struct worker_program *program;
 	int fusectl_fd; /* -EBADF where it could not be opened */
 
 	/*
-	 * on_started - the first worker serves, or (`failure` not NULL) could not: then its process
-	 * is gone and the owner frees the supervisor.
+	 * on_started - the first worker serves, or (`failure` not NULL) source, connection or
+	 * worker failed: then no process is left and the owner frees the supervisor.
 	 */
 	void (*on_started)(void *owner, struct supervisor *supervisor, const struct error *failure);
 
@@ -45,9 +50,9 @@ struct supervisor_context {
 };
 
 /*
- * supervisor_new - make connection and ledger and start the first worker; on_started is called
- * later, within a time limit. `source_fd` is consumed, also by failures; `owner` is what the
- * callbacks get. Returns 0 or -errno with *err set, and then nothing is left.
+ * supervisor_new - begin to serve: on_started is called later, within a time limit. `source_fd` is
+ * consumed, also by failures; `owner` is what the callbacks get. Returns 0 or -errno with *err set,
+ * and then nothing is left.
  */
 int __must_check supervisor_new(const struct supervisor_context *context,
 				const struct volume_config *config, int source_fd, void *owner,

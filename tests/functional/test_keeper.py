@@ -341,13 +341,45 @@ def test_a_worker_that_can_not_be_killed_holds_no_removal_up(stuck):
     control.detach(stuck.node.base / "mnt-hung")
     control.remove(stuck.run_dir, "hung")
     eventually(lambda: stuck.node.workers() == [], what="the worker to be reaped")
-    assert "hung in the kernel, has ended" in stuck.daemon.text()
+    assert "has ended" in stuck.daemon.text()
 
 
 def test_a_worker_that_can_not_be_killed_holds_no_sigterm_up(stuck):
     pid = stuck.volume("stuck").pid
     assert stuck.daemon.terminate() == 0
     eventually(lambda: gone(pid), what="the worker to end")
+
+
+def test_a_hung_source_is_refused_and_holds_nobody_up(keeper):
+    keeper.added("other")
+    keeper.behave("swallow")
+    hung = keeper.added("hung")
+    keeper.behave("serve")
+    before = keeper.daemon.fds()
+    fd = os.open(hung, os.O_PATH)
+    with Control(keeper.run_dir) as c:
+        c.send(control.request(control.ADD, "v1"), [fd])
+        os.close(fd)
+        eventually(lambda: keeper.volume("hung").waiting > 0, what="the source to be asked")
+        assert keeper.volume("v1").state == control.STARTING
+        os.kill(keeper.volume("other").pid, signal.SIGKILL)
+        assert keeper.serving("other")
+        reply = c.receive()
+    assert reply.code == -errno.ETIMEDOUT and "source hangs" in reply.text
+    assert sorted(control.listing(keeper.run_dir)) == ["hung", "other"]
+    control.detach(hung)
+    control.remove(keeper.run_dir, "hung")
+    eventually(lambda: len(keeper.node.workers()) == 1, what="the child that asked to end")
+    eventually(lambda: len(keeper.daemon.fds()) < len(before), what="descriptors to go")
+
+
+def test_a_dead_source_is_refused(keeper):
+    dead = keeper.added("dead")
+    keeper.node.abort_connections()
+    eventually(lambda: keeper.volume("dead").state == control.DEAD, what="the volume to be dead")
+    reply = control.add(keeper.run_dir, "v1", dead)
+    assert reply.code == -errno.ENOTCONN and "statfs of the source" in reply.text
+    assert list(control.listing(keeper.run_dir)) == ["dead"]
 
 
 def test_an_aborted_connection_is_dead_until_it_is_removed(keeper):
