@@ -252,7 +252,13 @@ static void serve_request(const struct session *s, void *buf, size_t size)
 	atomic_fetch_add_explicit(&header->requests_answered, 1, memory_order_relaxed);
 }
 
-/* A thread's place for requests. Its pages cost nothing until a request is that large. */
+/*
+ * A thread's place for requests. Its pages cost nothing until a request is that large, but for the
+ * first ones, where most requests fit: those are touched before anything is read. A worker that is
+ * killed while the kernel makes a page for a request fails that request with EIO, instead of
+ * leaving it to the next worker (fuse_dev_do_read).
+ */
+#define INBOX_TOUCHED 8192
 struct inbox {
 	void *data;
 	size_t size;
@@ -266,6 +272,7 @@ static int inbox_open(struct inbox *inbox, size_t size)
 
 	if (data == MAP_FAILED)
 		return -errno;
+	memset(data, 0, INBOX_TOUCHED);
 	*inbox = (struct inbox){ .data = data, .size = size };
 	return 0;
 }
@@ -289,7 +296,8 @@ static void inbox_trim(struct inbox *inbox, int dev_fd)
 	if (clock_now_ns() - inbox->large_ns < INBOX_IDLE_NS &&
 	    poll(&p, 1, INBOX_IDLE_NS / NSEC_PER_MSEC) != 0)
 		return;
-	(void)madvise(inbox->data, inbox->size, MADV_DONTNEED);
+	(void)madvise((char *)inbox->data + INBOX_TOUCHED, inbox->size - INBOX_TOUCHED,
+		      MADV_DONTNEED);
 	inbox->large_ns = 0;
 }
 
