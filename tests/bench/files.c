@@ -131,7 +131,8 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "usage: files read|stat|readdir DIRECTORY THREADS\n");
 		return 2;
 	}
-	r = collect(argv[2], &files, &directories);
+	/* relative names: the length of the path to DIRECTORY is not what is measured */
+	r = chdir(argv[2]) < 0 ? -errno : collect(".", &files, &directories);
 	begin = clock_now_ns();
 	if (r >= 0)
 		r = run_threads(run == list_directory ? &directories : &files, run, n);
