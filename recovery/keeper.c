@@ -59,6 +59,11 @@ static struct entry *find(struct keeper *k, const char *id)
 	return e;
 }
 
+static void tell_status(const struct keeper *k)
+{
+	notify_status("%zu volume%s", k->n_entries, k->n_entries == 1 ? "" : "s");
+}
+
 /* Appends: the serials stay in order. */
 static void link_entry(struct keeper *k, struct entry *entry)
 {
@@ -69,7 +74,7 @@ static void link_entry(struct keeper *k, struct entry *entry)
 	*link = entry;
 	entry->serial = ++k->last_serial;
 	k->n_entries++;
-	notify_status("%zu volumes", k->n_entries);
+	tell_status(k);
 }
 
 /* Takes the entry out of the list and closes all that its volume holds. */
@@ -83,7 +88,7 @@ static void unlink_entry(struct entry *entry)
 	*link = entry->next;
 	k->n_entries--;
 	supervisor_free(TAKE_PTR(entry->supervisor));
-	notify_status("%zu volumes", k->n_entries);
+	tell_status(k);
 }
 
 static void stop_entry(struct entry *entry)

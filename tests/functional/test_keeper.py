@@ -2,6 +2,7 @@
 """holdfast-keeper by itself: its control socket, spoken by an independent client, and what becomes of workers."""
 
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -661,7 +662,7 @@ def test_the_service_manager_is_told(idle_keeper):
         while not {"READY=1", "WATCHDOG=1"} <= messages:
             messages |= set(manager.recv(4096).decode().split("\n"))
         idle_keeper.add()
-        while "STATUS=1 volumes" not in messages:
+        while "STATUS=1 volume" not in messages:
             messages |= set(manager.recv(4096).decode().split("\n"))
         assert idle_keeper.daemon.terminate() == 0
         while "STOPPING=1" not in messages:
@@ -686,6 +687,27 @@ def test_status_shows_a_volume_that_only_the_keeper_knows(keeper):
     assert entry["source"] is None and entry["targets"] == [] and entry["recorded"] is False
     table = ctl(keeper, "status")
     assert table.returncode == 0 and "v1" in table.stdout and "no record" in table.stdout
+
+
+def test_status_takes_sources_and_targets_from_the_records_and_changes_none(keeper):
+    keeper.added()
+    volumes = keeper.run_dir / "volumes"
+    volumes.mkdir()
+    record = {"version": 1, "state": "staged", "source": str(keeper.source), "stagingPath": "/staging", "fingerprint": "f",
+              "ephemeral": False, "dev": 0, "readOnly": True, "mode": "auto", "consistency": "close-to-open", "maxRead": 0,
+              "targets": [{"path": f"/pods/{pod}", "fingerprint": "", "readOnly": False, "published": True,
+                           "created": True} for pod in (1, 2)]}
+    for name in ("v1", "v2"):
+        path = volumes / (hashlib.sha256(name.encode()).hexdigest() + ".json")
+        path.write_text(json.dumps({**record, "id": name}))
+    (volumes / (hashlib.sha256(b"v3").hexdigest() + ".json")).write_text("{")
+    before = sorted(p.name for p in volumes.iterdir())
+    first, second = json.loads(ctl(keeper, "status", "--json").stdout)["volumes"]
+    assert first["source"] == str(keeper.source) and first["targets"] == ["/pods/1", "/pods/2"]
+    assert first["state"] == "serving" and first["recorded"] and first["served"]
+    assert (second["id"], second["state"], second["workerPid"], second["served"]) == ("v2", "not served", None, False)
+    assert "the keeper does not serve it" in ctl(keeper, "status").stdout
+    assert sorted(p.name for p in volumes.iterdir()) == before
 
 
 def test_status_without_volumes(keeper):
