@@ -20,14 +20,13 @@ BUILD = pathlib.Path(os.environ.get("HOLDFAST_BUILD", ROOT / "build")).resolve()
 
 AccessMode = csi_pb2.VolumeCapability.AccessMode
 SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
-PR_SET_PDEATHSIG = 1
 MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-
-def _die_with_parent():
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+# gRPC 1.51 takes its event engine down with the last channel, sometimes on one of the engine's own threads, and then
+# aborts the process: one channel stays for ever.
+_KEEP_ENGINE = grpc.insecure_channel("unix:/nonexistent/holdfast.sock")
 
 
 def eventually(condition, timeout=20.0, what="condition"):
@@ -63,11 +62,12 @@ class Daemon:
         self.process = None
 
     def start(self, **popen):
+        """It dies with us. By setpriv, because code between fork and exec may deadlock on gRPC's locks."""
         assert self.process is None
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [str(BUILD / self.name), *self.args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, **self.env}, preexec_fn=_die_with_parent, **popen)
+                ["setpriv", "--pdeathsig", "KILL", str(BUILD / self.name), *self.args], stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, env={**os.environ, **self.env}, **popen)
         return self
 
     @property
