@@ -160,7 +160,7 @@ static int negotiate(const struct volume_config *config, uint64_t source_magic, 
 	return r;
 }
 
-/* One request is as large as the kernel allows only if readahead asks for as much. */
+/* A read is as large as the kernel allows only if readahead asks for as much. */
 static void raise_readahead(const struct connection *c)
 {
 	char path[64], text[16];
@@ -169,7 +169,8 @@ static void raise_readahead(const struct connection *c)
 
 	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(c->dev),
 		       minor(c->dev));
-	(void)snprintf(text, sizeof(text), "%u", c->state.max_write / 1024);
+	(void)snprintf(text, sizeof(text), "%u",
+		       c->state.max_pages * (uint32_t)sysconf(_SC_PAGESIZE) / 1024);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	r = fd < 0 ? -errno : fd_write_all(fd, text, strlen(text));
 	if (r < 0)

@@ -17,7 +17,6 @@
  */
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -28,7 +27,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "fuse/buffer.h"
@@ -40,8 +38,7 @@
 /* The kernel wants room for a WRITE's header and struct besides its data (fuse_dev_do_read). */
 #define BUFFER_HEADER_SIZE 4096
 #define TICK_SEC 10
-#define INBOX_LARGE 65536 /* bytes */
-#define INBOX_IDLE_NS (5 * NSEC_PER_SEC)
+#define INBOX_TOUCHED FUSE_MIN_READ_BUFFER
 #define STACK_SIZE (1U << 20) /* touched as far as it is used */
 
 struct session {
@@ -253,26 +250,23 @@ static void serve_request(const struct session *s, void *buf, size_t size)
 }
 
 /*
- * A thread's place for requests. Its pages cost nothing until a request is that large, but for the
- * first ones, where most requests fit: those are touched before anything is read. A worker that is
- * killed while the kernel makes a page for a request fails that request with EIO, instead of
- * leaving it to the next worker (fuse_dev_do_read).
+ * A thread's place for requests. A worker that is killed while the kernel has to make a page for a
+ * request fails that request with EIO instead of leaving it to the next worker (fuse_dev_do_read).
+ * So the pages are there before anything is read: the first ones, where most requests fit, and all
+ * of them where large writes come here.
  */
-#define INBOX_TOUCHED 8192
 struct inbox {
 	void *data;
 	size_t size;
-	uint64_t large_ns; /* when the last large request came; 0: memory was given back since */
 };
 
-static int inbox_open(struct inbox *inbox, size_t size)
+static int inbox_open(struct inbox *inbox, size_t size, bool expect_writes)
 {
-	void *data = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (data == MAP_FAILED)
 		return -errno;
-	memset(data, 0, INBOX_TOUCHED);
+	memset(data, 0, expect_writes ? size : INBOX_TOUCHED);
 	*inbox = (struct inbox){ .data = data, .size = size };
 	return 0;
 }
@@ -283,34 +277,20 @@ static void inbox_close(struct inbox *inbox)
 		(void)munmap(inbox->data, inbox->size);
 }
 
-/*
- * Gives the memory of large requests back once there were none for a while. Only a thread that has
- * some waits by poll(2), which wakes it for requests that another one takes.
- */
-static void inbox_trim(struct inbox *inbox, int dev_fd)
+static bool expects_writes(const struct session *s)
 {
-	struct pollfd p = { .fd = dev_fd, .events = POLLIN };
+	const struct ledger_header *header = s->params.header;
 
-	if (inbox->large_ns == 0)
-		return;
-	if (clock_now_ns() - inbox->large_ns < INBOX_IDLE_NS &&
-	    poll(&p, 1, INBOX_IDLE_NS / NSEC_PER_MSEC) != 0)
-		return;
-	(void)madvise((char *)inbox->data + INBOX_TOUCHED, inbox->size - INBOX_TOUCHED,
-		      MADV_DONTNEED);
-	inbox->large_ns = 0;
+	return header->connection.mode == (uint32_t)VOLUME_MODE_WORKER &&
+	       !(header->config.flags & VOLUME_READ_ONLY);
 }
 
 /* Returns 0 once the connection has ended, or -errno. */
-static int serve(const struct session *s, struct inbox *inbox)
+static int serve(const struct session *s, const struct inbox *inbox)
 {
 	for (;;) {
-		ssize_t n;
+		ssize_t n = read(s->params.dev_fd, inbox->data, inbox->size);
 
-		inbox_trim(inbox, s->params.dev_fd);
-		n = read(s->params.dev_fd, inbox->data, inbox->size);
-		if (n >= INBOX_LARGE)
-			inbox->large_ns = clock_now_ns();
 		if (n >= (ssize_t)sizeof(struct fuse_in_header))
 			serve_request(s, inbox->data, (size_t)n);
 		else if (n >= 0)
@@ -332,7 +312,7 @@ static void *serve_thread(void *arg)
 		end_session(s, log_error_errno(r, "unshare(CLONE_FS)"));
 		return NULL;
 	}
-	r = inbox_open(&inbox, s->buffer_size);
+	r = inbox_open(&inbox, s->buffer_size, expects_writes(s));
 	if (r < 0) {
 		end_session(s, log_error_errno(r, "memory for requests"));
 		return NULL;
