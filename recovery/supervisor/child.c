@@ -101,8 +101,8 @@ int child_receive(const struct child *child, void *ret, size_t size)
 		close_fd(&fds[i]);
 	if (n == 0 || n == -ECONNRESET)
 		return -ENODATA;
-	if (n == -EAGAIN)
-		return -EAGAIN;
+	if (n < 0)
+		return (int)n;
 	return n == (ssize_t)size ? 0 : -EBADMSG;
 }
 
@@ -112,7 +112,7 @@ void child_kill(const struct child *child)
 		(void)pidfd_send_signal(child->pidfd, SIGKILL, NULL, 0);
 }
 
-int child_reap(struct child *child, siginfo_t *ret)
+int child_reap(const struct child *child, siginfo_t *ret)
 {
 	siginfo_t info = { 0 };
 	int r;
@@ -122,11 +122,15 @@ int child_reap(struct child *child, siginfo_t *ret)
 	while (r < 0 && errno == EINTR);
 	if (r == 0 && info.si_pid == 0)
 		return -EAGAIN;
+	*ret = info;
+	return 0;
+}
+
+void child_close(struct child *child)
+{
 	close_fd(&child->pidfd);
 	close_fd(&child->report_fd);
 	child->pid = 0;
-	*ret = info;
-	return 0;
 }
 
 void child_describe_exit(const siginfo_t *info, char *buf, size_t size)

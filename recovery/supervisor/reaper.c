@@ -22,7 +22,7 @@ static void orphan_free(struct orphan *orphan)
 		link = &(*link)->next;
 	*link = orphan->next;
 	loop_drop(orphan->reaper->loop, &orphan->exit);
-	close_fd(&orphan->child.pidfd);
+	child_close(&orphan->child);
 	free(orphan);
 }
 
@@ -32,8 +32,9 @@ static void on_exit_of_orphan(void *context, uint32_t events)
 	pid_t pid = orphan->child.pid;
 	siginfo_t info;
 
-	if (child_reap(&orphan->child, &info) == 0)
-		log_info("process %d, which was left to itself, has ended", (int)pid);
+	if (child_reap(&orphan->child, &info) < 0)
+		return;
+	log_info("process %d, which was left to itself, has ended", (int)pid);
 	orphan_free(orphan);
 }
 
@@ -46,8 +47,7 @@ void reaper_adopt(struct reaper *reaper, struct child *child)
 	if (!orphan) {
 		/* it stays a zombie until the keeper ends; nothing else depends on it */
 		log_warning("process %d can't be waited for: out of memory", (int)child->pid);
-		close_fd(&child->pidfd);
-		*child = CHILD_NONE;
+		child_close(child);
 		return;
 	}
 	*orphan = (struct orphan){

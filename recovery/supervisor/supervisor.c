@@ -249,6 +249,7 @@ static void on_exit_event(void *context, uint32_t events)
 	if (child_reap(&s->worker, &info) < 0)
 		return;
 	forget_worker_events(s);
+	child_close(&s->worker);
 	explain_exit(s, &info);
 	worker_gone(s);
 }
@@ -298,11 +299,12 @@ static void on_probe_exit(void *context, uint32_t events)
 	int r;
 
 	LOG_FIELD("VOLUME_ID", s->config.id);
-	r = source_probe_receive(&s->probe, &magic, &err);
 	if (child_reap(&s->probe, &info) < 0)
 		return;
 	loop_disarm(&s->probe_limit);
 	loop_drop(s->context->loop, &s->probe_exit);
+	r = source_probe_receive(&s->probe, &magic, &err);
+	child_close(&s->probe);
 	if (r >= 0)
 		r = connect_and_start(s, magic, &err);
 	if (r < 0)

@@ -160,6 +160,43 @@ def test_many_volumes_are_listed(keeper):
     assert eventually(lambda: keeper.node.workers() == [], what="workers to go")
 
 
+def at_once(names, what):
+    """Call what(name) for all names in parallel; the failures."""
+    failures = []
+
+    def one(name):
+        try:
+            what(name)
+        except Exception as e:  # noqa: BLE001 (reported below)
+            failures.append(f"{name}: {e}")
+
+    threads = [threading.Thread(target=one, args=(name,)) for name in names]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return failures
+
+
+def test_many_volumes_come_die_and_go_at_once(keeper):
+    before = keeper.daemon.fds()
+    names = [f"volume-{i}" for i in range(24)]
+
+    def add(name):
+        reply = keeper.add(name)
+        assert reply.code == 0, reply.text
+        os.close(reply.fds[0])
+
+    assert at_once(names, add) == []
+    for deaths in (1, 2, 3):
+        for volume in control.listing(keeper.run_dir).values():
+            os.kill(volume.pid, signal.SIGKILL)
+        eventually(lambda: all((v.state, v.restarts) == (control.SERVING, deaths)
+                               for v in control.listing(keeper.run_dir).values()), what="all to serve again")
+    assert at_once(names, lambda name: control.remove(keeper.run_dir, name)) == []
+    assert keeper.is_back_to(before) and keeper.node.workers() == []
+
+
 # workers that die
 
 
