@@ -152,10 +152,27 @@ static void decide(struct handle_table *table, struct ledger_node *node, const s
 
 	if (mode == OPEN_MODE_PASSTHROUGH)
 		mode = register_backing(table, node, look);
+	/* close-to-open: size and times are new from here on as well, whatever their timeout */
+	if (!policy.unchanged && table->dev_fd >= 0)
+		(void)notify_inval_attr(table->dev_fd, open->node);
 	node->open_mode = mode;
 	node->seen = seen;
 	open->fopen_flags = policy_open_flags(&policy, mode);
 	open->backing_id = mode == OPEN_MODE_PASSTHROUGH ? node->backing_id : 0;
+}
+
+void handle_note_attr(struct handle_table *table, uint64_t id, const struct stat *st)
+{
+	pthread_mutex_t *lock = inode_lock(table, id);
+	struct ledger_node *node;
+
+	if (!S_ISREG(st->st_mode) || immutable(table))
+		return;
+	(void)pthread_mutex_lock(lock);
+	node = node_record(table->nodes, id);
+	if (node)
+		node->seen = fingerprint(st);
+	(void)pthread_mutex_unlock(lock);
 }
 
 /* The node is open once more; in which mode is settled with it. */

@@ -67,6 +67,12 @@ int __must_check handle_new(struct handle_table *table, struct handle_open *open
  */
 bool handle_find(struct handle_table *table, uint64_t unique, struct handle_open *ret);
 
+/*
+ * handle_note_attr - the kernel is about to be told these attributes of a node. An open that finds
+ * others on the source has the kernel drop what it holds; one that finds the same keeps it.
+ */
+void handle_note_attr(struct handle_table *table, uint64_t node, const struct stat *st);
+
 /* handle_release - the kernel is done with `fh`. Unknown ones are ignored. */
 void handle_release(struct handle_table *table, uint64_t fh);
 

@@ -58,6 +58,7 @@ int ops_stat(struct ops *ops, uint64_t id, struct stat *ret)
 		return -ESTALE;
 	if (fstat(node.fd, ret) < 0)
 		return -errno;
+	handle_note_attr(ops->handles, id, ret);
 	ops_show(ops, record->dev, ret);
 	return 0;
 }
@@ -83,6 +84,7 @@ int ops_enter(struct ops *ops, uint64_t parent, const char *name, int fd, int ke
 		.attr_timeout = ops->attr_timeout,
 		.entry_timeout = ops->entry_timeout,
 	};
+	handle_note_attr(ops->handles, id, &identity.st);
 	ops_show(ops, identity.dev, &ret->attr);
 	return 0;
 }

@@ -50,8 +50,7 @@ struct policy_open {
 	bool can_back;		/* nothing has shown yet that this file or its device can't be
 				   registered (backing_open) */
 	enum open_mode current; /* the node's; NONE unless it is open */
-	bool unchanged;		/* size, mtime and ctime are those of the node's last open or of
-				   attributes since */
+	bool unchanged;		/* size, mtime and ctime are what the kernel was told last */
 };
 
 /* policy_open_mode - how to open the inode. Never OPEN_MODE_NONE. */
