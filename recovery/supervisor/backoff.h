@@ -12,8 +12,12 @@
 
 #define BACKOFF_FIRST_NS (10 * NSEC_PER_MSEC)
 #define BACKOFF_MAX_NS NSEC_PER_SEC
-/* A start costs about 2 ms of CPU: a worker that goes on dying at this age takes 1 % of one. */
-#define BACKOFF_HEALTHY_NS (200 * NSEC_PER_MSEC)
+/*
+ * Long enough to have answered what had waited; a worker that goes on dying at this age costs a fifth
+ * of a CPU (a start takes about 2 ms). Applications must not wait because somebody kills workers at
+ * random moments.
+ */
+#define BACKOFF_HEALTHY_NS (10 * NSEC_PER_MSEC)
 
 struct backoff {
 	uint64_t next_ns; /* the delay after the next death, 0 at first */
