@@ -519,22 +519,17 @@ static void load_record(struct handle_table *table, uint32_t index)
 		atomic_fetch_add(&table->n_cached, 1);
 }
 
-/* What a worker registered or left registered when it died, and no handle refers to any more. */
-static void close_lost_backing(struct handle_table *table, struct ledger *ledger)
+/* What a worker registered, or left registered when it died, and no handle refers to any more. */
+static void close_lost_backing(void *context, struct ledger_node *node)
 {
-	uint32_t used = atomic_load(&ledger_header(ledger)->nodes_used);
-	struct ledger_node *nodes = ledger_nodes(ledger);
+	struct handle_table *table = context;
 
-	for (uint32_t i = 1; i <= used; i++) {
-		struct ledger_node *node = &nodes[i];
-
-		if (node->backing_id <= 0 || atomic_load(&node->opens) > 0)
-			continue;
-		if (table->dev_fd >= 0)
-			(void)backing_close(table->dev_fd, node->backing_id);
-		node->backing_id = 0;
-		node->open_mode = OPEN_MODE_NONE;
-	}
+	if (atomic_load(&node->opens) > 0)
+		return;
+	if (node->backing_id > 0 && table->dev_fd >= 0)
+		(void)backing_close(table->dev_fd, node->backing_id);
+	node->backing_id = 0;
+	node->open_mode = OPEN_MODE_NONE;
 }
 
 static int load(struct handle_table *table, struct ledger *ledger, struct error *err)
@@ -550,8 +545,7 @@ static int load(struct handle_table *table, struct ledger *ledger, struct error 
 		return error_errno(err, -ENOMEM, "handle table");
 	for (uint32_t i = 1; i <= atomic_load(&header->handles_used); i++)
 		load_record(table, i);
-	close_lost_backing(table, ledger);
-	node_table_sweep(table->nodes);
+	node_table_sweep(table->nodes, close_lost_backing, table);
 	return 0;
 }
 

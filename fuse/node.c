@@ -32,6 +32,8 @@ struct node_table {
 	struct node_index *index;
 	struct slots slots;
 	pthread_mutex_t lock;
+	uint32_t *suspects; /* while attaching: nodes that node_table_sweep has to look at */
+	uint32_t n_suspects;
 };
 
 /* What a node's file is found by, copied out from under the lock. */
@@ -572,8 +574,11 @@ static void load_record(struct node_table *table, uint32_t index)
 		slots_give(&table->slots, index);
 		return;
 	}
-	if (atomic_load(&record->opens) != 0) /* saves a write to most pages */
+	if (atomic_load(&record->lookups) == 0 || atomic_load(&record->opens) > 0 ||
+	    record->open_mode || record->backing_id) {
+		table->suspects[table->n_suspects++] = index;
 		atomic_store(&record->opens, 0);
+	}
 	node_index_add(table->index, node_index_hash(record->dev, record->ino), index);
 }
 
@@ -637,6 +642,9 @@ static int load(struct node_table *table, uint32_t max_fds, struct error *err)
 		r = node_index_new(LEDGER_MAX_NODES, &table->index);
 	if (r >= 0)
 		r = fdcache_new(max_fds, LEDGER_MAX_NODES, &table->fds);
+	table->suspects = slots_table(LEDGER_MAX_NODES, sizeof(*table->suspects));
+	if (r >= 0 && !table->suspects)
+		r = -ENOMEM;
 	if (r < 0)
 		return error_errno(err, r, "node table");
 	r = load_root(table);
@@ -666,19 +674,30 @@ int node_table_new(const struct node_table_params *params, struct node_table **r
 	return 0;
 }
 
-void node_table_sweep(struct node_table *table)
+static void free_suspects(struct node_table *table)
 {
-	uint32_t used = atomic_load(table->slots.used);
+	slots_table_free(table->suspects, LEDGER_MAX_NODES, sizeof(*table->suspects));
+	table->suspects = NULL;
+}
 
-	for (uint32_t i = FUSE_ROOT_ID + 1; i <= used; i++)
-		if (is_live(&table->records[i]) && is_unused(&table->records[i]))
-			free_locked(table, i);
+void node_table_sweep(struct node_table *table,
+		      void (*settle)(void *context, struct ledger_node *record), void *context)
+{
+	for (uint32_t i = 0; i < table->n_suspects; i++) {
+		uint32_t index = table->suspects[i];
+
+		settle(context, &table->records[index]);
+		if (is_unused(&table->records[index]) && index != FUSE_ROOT_ID)
+			free_locked(table, index);
+	}
+	free_suspects(table);
 }
 
 void node_table_free(struct node_table *table)
 {
 	if (!table)
 		return;
+	free_suspects(table);
 	fdcache_free(table->fds);
 	node_index_free(table->index);
 	slots_destroy(&table->slots);

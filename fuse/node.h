@@ -35,10 +35,13 @@ struct node_table_params {
 int __must_check node_table_new(const struct node_table_params *params, struct node_table **ret,
 				struct error *err);
 /*
- * node_table_sweep - free the nodes that nothing refers to: a worker died while it made or freed
- * them. Once, after the handles were counted (handle.h), before there are threads.
+ * node_table_sweep - the end of attaching: once the handles were counted (handle.h), before there
+ * are threads. `settle` is called for each node that a worker before us had open, and may have left
+ * half closed; then those that nothing refers to are freed: a worker died while it made or freed
+ * them.
  */
-void node_table_sweep(struct node_table *table);
+void node_table_sweep(struct node_table *table,
+		      void (*settle)(void *context, struct ledger_node *record), void *context);
 void node_table_free(struct node_table *table);
 DEFINE_CLEANUP(struct node_table *, node_table_free);
 #define _cleanup_node_table_ _cleanup_(node_table_free_cleanup)
