@@ -11,9 +11,8 @@ import tempfile
 PROTO = pathlib.Path(__file__).resolve().parent.parent.parent / "proto"
 CLONE_NEWNS = 0x00020000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 1 << 18, 2
-
-# gRPC's own fork handlers abort this process when a daemon is started while a call is in flight
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# gRPC's own fork handlers wait for its thread pool to be idle, which it may never be
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 def own_mount_namespace():
