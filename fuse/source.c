@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
@@ -16,6 +17,8 @@
 #ifndef FUSE_SUPER_MAGIC
 #define FUSE_SUPER_MAGIC 0x65735546
 #endif
+
+#define OPEN_HANDLE_TRIES 20
 
 /* A device as this process knows it; entries below n_devs are never taken back. */
 struct device {
@@ -232,6 +235,21 @@ int source_identify(struct source *source, int fd, uint64_t parent, const char *
 	return r == -EOVERFLOW || r == -EOPNOTSUPP ? 0 : r;
 }
 
+/*
+ * The kernel says ENOMEM where the inode's number is just being given to a new file (iget_locked
+ * finds I_CREATING): a moment later that is ESTALE.
+ */
+static int open_handle_settled(int mount_fd, const struct ledger_file_handle *handle, int flags)
+{
+	int r = open_handle(mount_fd, handle, flags);
+
+	for (int i = 0; r == -ENOMEM && i < OPEN_HANDLE_TRIES; i++) {
+		(void)sched_yield();
+		r = open_handle(mount_fd, handle, flags);
+	}
+	return r;
+}
+
 int source_open_handle(struct source *source, uint32_t dev, const struct ledger_file_handle *handle,
 		       int flags)
 {
@@ -242,7 +260,7 @@ int source_open_handle(struct source *source, uint32_t dev, const struct ledger_
 	if (handle->size == 0 || handle->size > LEDGER_FILE_HANDLE_MAX)
 		return -ESTALE;
 	mount_fd = atomic_load(&source->devs[dev].mount_fd);
-	return mount_fd < 0 ? -ENODEV : open_handle(mount_fd, handle, flags);
+	return mount_fd < 0 ? -ENODEV : open_handle_settled(mount_fd, handle, flags);
 }
 
 int source_dev_place(struct source *source, uint32_t dev, uint64_t *ret_parent,
