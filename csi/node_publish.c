@@ -309,8 +309,7 @@ NODE_HANDLER(node_publish_volume)
 static int unpublish_unknown(struct node_service *s, const char *id, const char *path,
 			     struct error *err)
 {
-	struct mountpoint m = { s->config.kubelet_root, path, id, 0 };
-	int r = mountpoint_clear(&m, err);
+	int r = node_volume_clear_unknown(s, id, path, err);
 
 	if (r == MOUNTPOINT_PLAIN && path_remove_dir(s->config.kubelet_root, path, NULL) < 0)
 		log_warning("%s is not empty and stays", path);

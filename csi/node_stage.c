@@ -176,9 +176,7 @@ static int unstage(struct node_service *s, const char *id, const char *staging_p
 	if (r < 0)
 		return r;
 	if (!record) {
-		struct mountpoint m = { s->config.kubelet_root, staging_path, id, 0 };
-
-		r = mountpoint_clear(&m, err);
+		r = node_volume_clear_unknown(s, id, staging_path, err);
 		return r < 0 ? r : 0;
 	}
 	if (!record->staging_path || strcmp(record->staging_path, staging_path) != 0) {

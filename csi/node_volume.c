@@ -219,7 +219,21 @@ int node_volume_clear_target(struct node_service *s, const struct record *record
 				 "%s holds files that were written there while the volume was not "
 				 "mounted: move them away",
 				 path);
+	if (r == -ENOTDIR)
+		return error_set(err, ERROR_INVALID, r,
+				 "%s was replaced by something that is no directory: remove that",
+				 path);
 	return r;
+}
+
+int node_volume_clear_unknown(struct node_service *s, const char *id, const char *path,
+			      struct error *err)
+{
+	struct mountpoint m = { .root = s->config.kubelet_root, .path = path, .volume_id = id };
+
+	if (mountpoint_look(&m, NULL, NULL) == MOUNTPOINT_STALE)
+		s->leftovers = true;
+	return mountpoint_clear(&m, err);
 }
 
 static int clear_place(struct node_service *s, const struct record *record, const char *path)

@@ -69,6 +69,14 @@ int __must_check node_volume_end(struct node_service *service, struct record *re
 int __must_check node_volume_clear_target(struct node_service *service, const struct record *record,
 					  const char *path, struct error *err);
 
+/*
+ * node_volume_clear_unknown - unmount what of a volume is mounted at a path that no record tells
+ * of. The keeper's volume is ended by node_recover once it is mounted nowhere. Returns as
+ * mountpoint_clear does.
+ */
+int __must_check node_volume_clear_unknown(struct node_service *service, const char *id,
+					   const char *path, struct error *err);
+
 /* How long the keeper may take, if the caller has more time than that. */
 #define NODE_KEEPER_START_MS 60000
 #define NODE_KEEPER_END_MS 15000
