@@ -43,7 +43,7 @@ static int get_string(const json_t *object, const char *key, const char **ret, s
 
 static int copy_string(const json_t *object, const char *key, char **ret, struct error *err)
 {
-	const char *s;
+	const char *s = NULL;
 	int r = get_string(object, key, &s, err);
 
 	if (r < 0)
@@ -106,7 +106,7 @@ static int get_mode(const json_t *object, struct volume_config *config, struct e
 {
 	enum volume_consistency consistency;
 	enum volume_mode mode;
-	const char *s;
+	const char *s = NULL;
 	int r = get_string(object, "mode", &s, err);
 
 	if (r < 0)
@@ -152,7 +152,7 @@ static int decode_config(const json_t *object, struct volume_config *config, str
 
 static int decode_target(const json_t *object, struct record *record, struct error *err)
 {
-	const char *path, *fingerprint;
+	const char *path = NULL, *fingerprint = NULL;
 	struct record_target *target;
 	int r;
 
@@ -194,7 +194,7 @@ static int decode_targets(const json_t *object, struct record *record, struct er
 
 static int decode_state(const json_t *object, enum record_state *ret, struct error *err)
 {
-	const char *s;
+	const char *s = NULL;
 	int r = get_string(object, "state", &s, err);
 
 	if (r < 0)
@@ -260,7 +260,7 @@ int record_decode(const char *text, size_t size, struct record **ret, struct err
 	_cleanup_json_ json_t *object = NULL;
 	_cleanup_record_ struct record *record = NULL;
 	json_error_t json_err;
-	const char *id;
+	const char *id = NULL;
 	int r;
 
 	object = json_loadb(text, size, JSON_REJECT_DUPLICATES, &json_err);
