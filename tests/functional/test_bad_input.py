@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import pathlib
 import resource
@@ -244,8 +245,12 @@ class Swapping:
         self.thread = threading.Thread(target=self._run)
 
     def _exchange(self):
+        """Refused while something is mounted there; what Unpublish has removed is made again."""
         libc = ctypes.CDLL(None, use_errno=True)
-        assert libc.renameat2(-100, os.fsencode(self.path), -100, os.fsencode(self.link), self.RENAME_EXCHANGE) == 0
+        if libc.renameat2(-100, os.fsencode(self.path), -100, os.fsencode(self.link), self.RENAME_EXCHANGE) != 0:
+            assert ctypes.get_errno() in (errno.EBUSY, errno.ENOENT)
+            with contextlib.suppress(FileExistsError):
+                self.path.mkdir()
 
     def _run(self):
         while not self.ended.is_set():
@@ -259,8 +264,10 @@ class Swapping:
         self.ended.set()
         self.thread.join()
         if self.path.is_symlink():
-            self._exchange()
-        self.link.unlink()
+            self.path.unlink()
+            self.link.rename(self.path)
+        else:
+            self.link.unlink()
 
 
 def one_connection(node):
