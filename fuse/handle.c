@@ -39,6 +39,8 @@ struct handle_table {
 	uint32_t n_live;
 	_Atomic uint32_t n_cached;		  /* open files that are not in passthrough */
 	_Atomic bool no_backing[LEDGER_MAX_DEVS]; /* by device: backing_open has said no */
+	_Atomic bool some_no_backing;		  /* any of them */
+	_Atomic bool no_path_backing;		  /* backing_open takes no O_PATH descriptor */
 	pthread_mutex_t table;
 	pthread_mutex_t inode[SHARDS];
 };
@@ -115,6 +117,30 @@ static bool immutable(const struct handle_table *table)
 	return table->config->consistency == VOLUME_IMMUTABLE;
 }
 
+/* Older kernels want a file that is open for more than its path. The first ones that are not are
+ * opened right here, under the inode's lock; the others before it is taken (handle_new). */
+static int open_backing(struct handle_table *table, int fd)
+{
+	_cleanup_close_ int file = -EBADF;
+	int id = backing_open(table->dev_fd, fd);
+
+	if (id != -EBADF)
+		return id;
+	atomic_store(&table->no_path_backing, true);
+	file = source_reopen(fd, O_RDONLY | O_NONBLOCK);
+	return file < 0 ? file : backing_open(table->dev_fd, file);
+}
+
+static void note_no_backing(struct handle_table *table, uint32_t dev, int code)
+{
+	if (code != -ELOOP && code != -EOPNOTSUPP && code != -EPERM)
+		return; /* of this file, this time */
+	atomic_store(&table->some_no_backing, true);
+	if (!atomic_exchange(&table->no_backing[dev], true))
+		log_warning_errno(code, "a file system of the source can't be passed through; its "
+					"files are read by the worker");
+}
+
 /* Registers the file unless it is; falls back to the page cache where it can't be. */
 static enum open_mode register_backing(struct handle_table *table, struct ledger_node *node,
 				       const struct look *look)
@@ -123,15 +149,20 @@ static enum open_mode register_backing(struct handle_table *table, struct ledger
 
 	if (node->backing_id > 0)
 		return OPEN_MODE_PASSTHROUGH;
-	id = backing_open(table->dev_fd, look->fd);
-	if (id > 0) {
-		node->backing_id = id;
-		return OPEN_MODE_PASSTHROUGH;
+	id = open_backing(table, look->fd);
+	if (id <= 0) {
+		note_no_backing(table, node->dev, id);
+		return OPEN_MODE_CACHED;
 	}
-	if (node->dev < LEDGER_MAX_DEVS && !atomic_exchange(&table->no_backing[node->dev], true))
-		log_warning_errno(id, "a file system of the source can't be passed through; its "
-				      "files are read by the worker");
-	return OPEN_MODE_CACHED;
+	node->backing_id = id;
+	return OPEN_MODE_PASSTHROUGH;
+}
+
+/* What policy wants to know of the file's size and times matters to the page cache alone. */
+static void look_at(struct handle_table *table, struct look *look)
+{
+	if (table->state->mode != VOLUME_MODE_PASSTHROUGH || atomic_load(&table->some_no_backing))
+		look->known = fstat(look->fd, &look->st) == 0;
 }
 
 /* Called with the inode locked. */
@@ -262,7 +293,7 @@ static int new_file(struct handle_table *table, struct handle_open *open, struct
 	uint32_t mode;
 	int r;
 
-	look->known = fstat(look->fd, &look->st) == 0;
+	look_at(table, look);
 	r = open_inode(table, open, look, &mode);
 	if (r < 0)
 		return r;
@@ -282,7 +313,7 @@ static int new_file(struct handle_table *table, struct handle_open *open, struct
 int handle_new(struct handle_table *table, struct handle_open *open, int fd)
 {
 	_cleanup_node_ref_ struct node_ref node = NODE_REF_INIT;
-	bool readable = table->state->mode == VOLUME_MODE_PASSTHROUGH;
+	bool readable = atomic_load(&table->no_path_backing);
 	struct look look = { .fd = fd };
 	int r;
 
