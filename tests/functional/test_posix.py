@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,8 +14,14 @@ from harness import AccessMode
 HERE = pathlib.Path(__file__).resolve().parent
 MODES = ("passthrough", "worker")
 
-# Outcomes that differ from the source's, with the reason. Everything else has to be equal.
-KNOWN = {}
+# Outcomes that differ from the source's, with the reason. Everything else has to be equal. All three come with
+# FUSE_HANDLE_KILLPRIV_V2, without which each write would first ask the worker for security.capability; all three are on the
+# safe side but the first, which leaves a file as it is.
+KNOWN = {
+    r"chown\(\w+, -1, -1, (3565|3492), file\)": "a chown that names neither owner nor group does not reach the server",
+    r"suid_goes_when_written\(root, ": "set-id bits go when root writes, too: the kernel does not say who wrote",
+    r"suid_goes_when_written\(\w+, [\w-]+, 1527\)": "setgid without group execute goes for members of the group, too",
+}
 
 
 def volume_in(node, mode):
@@ -29,7 +36,7 @@ def run_cases(directory):
 
 
 def expected_difference(name):
-    return any(name.startswith(prefix) for prefix in KNOWN)
+    return any(re.match(pattern, name) for pattern in KNOWN)
 
 
 @pytest.mark.parametrize("mode", MODES)
