@@ -26,7 +26,9 @@ struct connection_state {
 	uint32_t max_pages;
 	uint32_t max_readahead;
 	uint32_t max_stack_depth;
-	uint32_t time_gran;			    /* ns */
+	uint32_t time_gran;	 /* ns */
+	uint32_t flush_on_close; /* bool: the source wants to know of close(2) */
+	uint32_t reserved;
 	uint64_t attr_timeout_ns, entry_timeout_ns; /* as decided */
 };
 

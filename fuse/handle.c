@@ -141,6 +141,11 @@ static void note_no_backing(struct handle_table *table, uint32_t dev, int code)
 					"files are read by the worker");
 }
 
+static bool wants_flush(const struct handle_table *table, uint32_t flags)
+{
+	return table->state->flush_on_close && (flags & O_ACCMODE) != O_RDONLY;
+}
+
 /* Registers the file unless it is; falls back to the page cache where it can't be. */
 static enum open_mode register_backing(struct handle_table *table, struct ledger_node *node,
 				       const struct look *look)
@@ -177,6 +182,7 @@ static void decide(struct handle_table *table, struct ledger_node *node, const s
 		.can_back = table->dev_fd >= 0 && node->dev < LEDGER_MAX_DEVS &&
 			    !atomic_load(&table->no_backing[node->dev]),
 		.current = is_open ? (enum open_mode)node->open_mode : OPEN_MODE_NONE,
+		.flush = wants_flush(table, (uint32_t)open->flags),
 		.unchanged = immutable(table) || (seen && node->seen == seen),
 	};
 	enum open_mode mode = policy_open_mode(&policy);
@@ -352,6 +358,7 @@ bool handle_find(struct handle_table *table, uint64_t unique, struct handle_open
 				.regular = true,
 				.can_back = true,
 				.current = (enum open_mode)record->mode,
+				.flush = wants_flush(table, record->flags),
 			};
 
 			ret->fopen_flags = policy_open_flags(&policy, policy.current);

@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "fuse/uapi.h"
 
+#define LUSTRE_SUPER_MAGIC 0x0bd00bd0 /* not in <linux/magic.h> */
+
 #define MINOR_MIN 31		/* kernel 5.6: the oldest protocol that is tried */
 #define PAGES_DEFAULT 32	/* of a request where FUSE_MAX_PAGES is not offered */
 #define PAGES_LIMIT_DEFAULT 256 /* of kernels without fs.fuse.max_pages_limit */
@@ -35,6 +37,24 @@
 	 FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_MAX_PAGES | FUSE_POSIX_ACL |       \
 	 FUSE_DONT_MASK | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_INIT_EXT |   \
 	 FUSE_CREATE_SUPP_GROUP | FUSE_HAS_RESEND | FUSE_ALLOW_IDMAP)
+
+/*
+ * Network file systems, and whatever a FUSE server may be, write back when a file is closed, and
+ * tell then what went wrong.
+ */
+static bool flushes_on_close(uint64_t magic)
+{
+	static const uint64_t remote[] = {
+		NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC,    CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC,
+		CEPH_SUPER_MAGIC, V9FS_MAGIC,	      AFS_SUPER_MAGIC,	CODA_SUPER_MAGIC,
+		FUSE_SUPER_MAGIC, LUSTRE_SUPER_MAGIC,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(remote); i++)
+		if (magic == remote[i])
+			return true;
+	return false;
+}
 
 /*
  * Why the source can't be passed through to, NULL if it can as far as its type tells. A FUSE source
@@ -152,6 +172,8 @@ int policy_connect(const struct volume_config *config, const struct policy_facts
 	state.negotiated = decide_flags(config, (enum volume_mode)state.mode) & facts->offered;
 	state.max_write = MIN_OF(state.max_pages * facts->page_size, WRITE_MAX);
 	state.max_stack_depth = decide_stack_depth(facts, (enum volume_mode)state.mode);
+	state.flush_on_close =
+		!(config->flags & VOLUME_READ_ONLY) && flushes_on_close(facts->source_magic);
 	decide_timeouts(config, &state);
 	*ret = state;
 	return 0;
@@ -167,14 +189,16 @@ enum open_mode policy_open_mode(const struct policy_open *open)
 }
 
 /*
- * NOFLUSH always: writes go through at once, so close(2) has nothing to wait for, and must not wait
- * for a worker that is being restarted.
+ * NOFLUSH wherever writes go through at once: close(2) then has nothing to wait for, and must not
+ * wait for a worker that is being restarted.
  */
 uint32_t policy_open_flags(const struct policy_open *open, enum open_mode decided)
 {
+	uint32_t flags = open->flush ? 0 : FOPEN_NOFLUSH;
+
 	if (decided == OPEN_MODE_PASSTHROUGH)
-		return FOPEN_PASSTHROUGH | FOPEN_NOFLUSH;
-	return FOPEN_NOFLUSH | (open->unchanged ? FOPEN_KEEP_CACHE : 0);
+		return flags | FOPEN_PASSTHROUGH; /* the kernel refuses KEEP_CACHE with it */
+	return flags | (open->unchanged ? FOPEN_KEEP_CACHE : 0);
 }
 
 uint32_t policy_opendir_flags(const struct connection_state *state,

@@ -50,6 +50,7 @@ struct policy_open {
 	bool can_back;		/* nothing has shown yet that this file or its device can't be
 				   registered (backing_open) */
 	enum open_mode current; /* the node's; NONE unless it is open */
+	bool flush;		/* opened for writing, with connection_state.flush_on_close */
 	bool unchanged;		/* size, mtime and ctime are what the kernel was told last */
 };
 

@@ -199,17 +199,18 @@ static void overlapping_opens_of_a_file_are_alike(void **state)
 		struct policy_open open;
 		enum open_mode expected;
 	} cases[] = {
-		{ { VOLUME_MODE_PASSTHROUGH, true, true, OPEN_MODE_NONE, false },
+		{ { VOLUME_MODE_PASSTHROUGH, true, true, OPEN_MODE_NONE, false, false },
 		  OPEN_MODE_PASSTHROUGH },
-		{ { VOLUME_MODE_PASSTHROUGH, true, true, OPEN_MODE_CACHED, false },
+		{ { VOLUME_MODE_PASSTHROUGH, true, true, OPEN_MODE_CACHED, false, false },
 		  OPEN_MODE_CACHED },
-		{ { VOLUME_MODE_PASSTHROUGH, true, false, OPEN_MODE_PASSTHROUGH, false },
+		{ { VOLUME_MODE_PASSTHROUGH, true, false, OPEN_MODE_PASSTHROUGH, false, false },
 		  OPEN_MODE_PASSTHROUGH },
-		{ { VOLUME_MODE_PASSTHROUGH, true, false, OPEN_MODE_NONE, false },
+		{ { VOLUME_MODE_PASSTHROUGH, true, false, OPEN_MODE_NONE, false, false },
 		  OPEN_MODE_CACHED },
-		{ { VOLUME_MODE_PASSTHROUGH, false, true, OPEN_MODE_NONE, false },
+		{ { VOLUME_MODE_PASSTHROUGH, false, true, OPEN_MODE_NONE, false, false },
 		  OPEN_MODE_CACHED },
-		{ { VOLUME_MODE_WORKER, true, true, OPEN_MODE_NONE, false }, OPEN_MODE_CACHED },
+		{ { VOLUME_MODE_WORKER, true, true, OPEN_MODE_NONE, false, false },
+		  OPEN_MODE_CACHED },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
@@ -227,6 +228,32 @@ static void the_page_cache_is_kept_only_for_what_did_not_change(void **state)
 	/* the kernel refuses KEEP_CACHE with PASSTHROUGH */
 	assert_int_equal(policy_open_flags(&open, OPEN_MODE_PASSTHROUGH),
 			 FOPEN_NOFLUSH | FOPEN_PASSTHROUGH);
+}
+
+static void closing_a_file_waits_only_for_sources_that_care(void **state)
+{
+	static const struct {
+		uint64_t magic;
+		uint32_t flags;
+		uint32_t expected;
+	} cases[] = {
+		{ EXT4_SUPER_MAGIC, 0, 0 },
+		{ NFS_SUPER_MAGIC, 0, 1 },
+		{ FUSE_SUPER_MAGIC, 0, 1 },
+		{ FUSE_SUPER_MAGIC, VOLUME_READ_ONLY, 0 },
+	};
+	struct policy_open open = { .mode = VOLUME_MODE_WORKER, .regular = true, .flush = true };
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct volume_config config = { .id = "v", .flags = cases[i].flags };
+		struct policy_facts facts = facts_of(MODERN, cases[i].magic);
+		struct connection_state c;
+		struct error err = ERROR_INIT;
+
+		assert_int_equal(policy_connect(&config, &facts, &c, &err), 0);
+		assert_int_equal(c.flush_on_close, cases[i].expected);
+	}
+	assert_int_equal(policy_open_flags(&open, OPEN_MODE_CACHED) & FOPEN_NOFLUSH, 0);
 }
 
 static void directories_are_cached_where_nothing_changes(void **state)
@@ -253,6 +280,7 @@ int main(void)
 		cmocka_unit_test(only_upcall_free_volumes_turn_open_off),
 		cmocka_unit_test(overlapping_opens_of_a_file_are_alike),
 		cmocka_unit_test(the_page_cache_is_kept_only_for_what_did_not_change),
+		cmocka_unit_test(closing_a_file_waits_only_for_sources_that_care),
 		cmocka_unit_test(directories_are_cached_where_nothing_changes),
 	};
 
