@@ -125,7 +125,7 @@ static void other_versions_and_layouts_are_refused_as_such(void **state)
 static void what_is_no_ledger_is_refused(void **state)
 {
 	_cleanup_ledger_ struct ledger *ledger = NULL;
-	_cleanup_close_ int fd = make(&ledger);
+	_cleanup_close_ _unused_ int fd = make(&ledger);
 	_cleanup_close_ int garbage = make_fake("garbage", 7, true);
 	_cleanup_close_ int unsealed = make_fake(ledger_header(ledger), 4096, false);
 	_cleanup_close_ int empty = memfd_create("empty", MFD_CLOEXEC | MFD_ALLOW_SEALING);
