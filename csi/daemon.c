@@ -27,6 +27,7 @@ struct daemon {
 	struct listener listeners[DAEMON_SOCKETS_MAX];
 	size_t n_listeners;
 	uint64_t accept_from_ns; /* CLOCK_MONOTONIC: no accept before */
+	bool has_complained;	 /* that accept fails, since it last worked */
 	uint64_t watchdog_ms;	 /* 0: nobody watches */
 	uint64_t watchdog_due_ns;
 };
@@ -112,14 +113,18 @@ static void accept_one(struct daemon *daemon, const struct listener *listener,
 		       struct server *server)
 {
 	int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int code = fd < 0 ? -errno : 0;
 
-	if (fd >= 0) {
+	if (fd >= 0)
 		server_add_connection(server, fd);
+	if (!is_out_of_resources(code)) { /* else the client has gone already, which is fine */
+		daemon->has_complained = false;
 		return;
 	}
-	if (!is_out_of_resources(-errno))
-		return; /* the client has gone already */
-	(void)log_error_errno(-errno, "accept on %s; further connections wait", listener->path);
+	if (!daemon->has_complained)
+		(void)log_error_errno(code, "accept on %s; further connections wait",
+				      listener->path);
+	daemon->has_complained = true;
 	daemon->accept_from_ns = clock_now_ns() + ACCEPT_PAUSE_MS * NSEC_PER_MSEC;
 }
 

@@ -39,14 +39,14 @@ static int check_health(const struct config *config)
 
 /* Does not return when handlers hang: their threads can't be ended, and what they use can't be
  * freed. */
-static void stop(struct server *server)
+static void stop(struct server *server, int code)
 {
 	notify_stopping();
 	if (server_stop(server, DRAIN_MS, CANCEL_MS))
 		return;
 	log_warning("calls are still running %d s after they were cancelled: leaving them",
 		    CANCEL_MS / 1000);
-	_exit(EXIT_FAILURE);
+	_exit(code);
 }
 
 static int listen_all(struct daemon *daemon, const struct config *config, struct error *err)
@@ -87,7 +87,7 @@ static int serve(const struct config *config, struct daemon *daemon, struct node
 		   config->endpoint_path);
 	notify_ready("serving");
 	*ret_exit = daemon_run(daemon, server);
-	stop(server);
+	stop(server, *ret_exit);
 	return 0;
 }
 

@@ -39,7 +39,6 @@
 
 #define SPARE_SLOTS 64	/* beyond max_calls: for probes, and to refuse the others */
 #define MAX_STREAMS 128 /* on one connection; clients queue what is beyond */
-#define IDLE_CONNECTION_MS (10 * 60 * 1000) /* then a connection without calls is closed */
 
 struct tag {
 	void (*on)(void *owner, bool success);
@@ -266,7 +265,8 @@ static void refuse(struct slot *slot, grpc_status_code code, const char *text)
 	struct answer answer;
 
 	LOG_FIELD("RPC", path);
-	log_debug("refused: %s: %s", status_name(code), text);
+	log_at(code == GRPC_STATUS_UNIMPLEMENTED ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING,
+	       "refused: %s: %s", status_name(code), text);
 	gpr_free(path);
 	answer_refuse(&answer, code, "%s", text);
 	reply(slot, &answer);
@@ -291,7 +291,8 @@ static void on_received(void *owner, bool success)
 	struct slot *slot = owner;
 
 	if (!success || !slot->request)
-		refuse(slot, GRPC_STATUS_INVALID_ARGUMENT, "the call came without a message");
+		refuse(slot, GRPC_STATUS_INVALID_ARGUMENT,
+		       "the call came without a message, or with one of more than 4 MiB");
 	else if (slot->request->data.raw.compression != GRPC_COMPRESS_NONE)
 		refuse(slot, GRPC_STATUS_UNIMPLEMENTED, "compressed messages are not served");
 	else if (grpc_byte_buffer_length(slot->request) > MESSAGE_MAX)
@@ -420,9 +421,6 @@ static void make_core(struct server *server)
 		{ .type = GRPC_ARG_INTEGER,
 		  .key = (char *)GRPC_ARG_MAX_CONCURRENT_STREAMS,
 		  .value.integer = MAX_STREAMS },
-		{ .type = GRPC_ARG_INTEGER,
-		  .key = (char *)GRPC_ARG_MAX_CONNECTION_IDLE_MS,
-		  .value.integer = IDLE_CONNECTION_MS },
 		/* a compressed message of 4 MiB may be one of 4 GiB: refused, not unpacked */
 		{ .type = GRPC_ARG_INTEGER,
 		  .key = (char *)GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION,
