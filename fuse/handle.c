@@ -39,7 +39,6 @@ struct handle_table {
 	uint32_t n_live;
 	_Atomic uint32_t n_cached;		  /* open files that are not in passthrough */
 	_Atomic bool no_backing[LEDGER_MAX_DEVS]; /* by device: backing_open has said no */
-	_Atomic bool some_no_backing;		  /* any of them */
 	_Atomic bool no_path_backing;		  /* backing_open takes no O_PATH descriptor */
 	pthread_mutex_t table;
 	pthread_mutex_t inode[SHARDS];
@@ -135,7 +134,6 @@ static void note_no_backing(struct handle_table *table, uint32_t dev, int code)
 {
 	if (code != -ELOOP && code != -EOPNOTSUPP && code != -EPERM)
 		return; /* of this file, this time */
-	atomic_store(&table->some_no_backing, true);
 	if (!atomic_exchange(&table->no_backing[dev], true))
 		log_warning_errno(code, "a file system of the source can't be passed through; its "
 					"files are read by the worker");
@@ -150,24 +148,18 @@ static bool wants_flush(const struct handle_table *table, uint32_t flags)
 static enum open_mode register_backing(struct handle_table *table, struct ledger_node *node,
 				       const struct look *look)
 {
+	uint32_t dev = atomic_load(&node->dev);
 	int id;
 
 	if (node->backing_id > 0)
 		return OPEN_MODE_PASSTHROUGH;
 	id = open_backing(table, look->fd);
 	if (id <= 0) {
-		note_no_backing(table, node->dev, id);
+		note_no_backing(table, dev, id);
 		return OPEN_MODE_CACHED;
 	}
 	node->backing_id = id;
 	return OPEN_MODE_PASSTHROUGH;
-}
-
-/* What policy wants to know of the file's size and times matters to the page cache alone. */
-static void look_at(struct handle_table *table, struct look *look)
-{
-	if (table->state->mode != VOLUME_MODE_PASSTHROUGH || atomic_load(&table->some_no_backing))
-		look->known = fstat(look->fd, &look->st) == 0;
 }
 
 /* Called with the inode locked. */
@@ -175,15 +167,16 @@ static void decide(struct handle_table *table, struct ledger_node *node, const s
 		   struct handle_open *open)
 {
 	bool is_open = atomic_load(&node->opens) > 0;
+	uint32_t dev = atomic_load(&node->dev);
 	uint64_t seen = look->known ? fingerprint(&look->st) : 0;
 	struct policy_open policy = {
 		.mode = (enum volume_mode)table->state->mode,
 		.regular = true,
-		.can_back = table->dev_fd >= 0 && node->dev < LEDGER_MAX_DEVS &&
-			    !atomic_load(&table->no_backing[node->dev]),
+		.can_back = table->dev_fd >= 0 && dev < LEDGER_MAX_DEVS &&
+			    !atomic_load(&table->no_backing[dev]),
 		.current = is_open ? (enum open_mode)node->open_mode : OPEN_MODE_NONE,
 		.flush = wants_flush(table, (uint32_t)open->flags),
-		.unchanged = immutable(table) || (seen && node->seen == seen),
+		.unchanged = immutable(table) || (seen && atomic_load(&node->seen) == seen),
 	};
 	enum open_mode mode = policy_open_mode(&policy);
 
@@ -193,7 +186,7 @@ static void decide(struct handle_table *table, struct ledger_node *node, const s
 	if (!policy.unchanged && table->dev_fd >= 0)
 		(void)notify_inval_attr(table->dev_fd, open->node);
 	node->open_mode = mode;
-	node->seen = seen;
+	atomic_store(&node->seen, seen);
 	open->fopen_flags = policy_open_flags(&policy, mode);
 	open->backing_id = mode == OPEN_MODE_PASSTHROUGH ? node->backing_id : 0;
 }
@@ -208,7 +201,7 @@ void handle_note_attr(struct handle_table *table, uint64_t id, const struct stat
 	(void)pthread_mutex_lock(lock);
 	node = node_record(table->nodes, id);
 	if (node)
-		node->seen = fingerprint(st);
+		atomic_store(&node->seen, fingerprint(st));
 	(void)pthread_mutex_unlock(lock);
 }
 
@@ -299,7 +292,7 @@ static int new_file(struct handle_table *table, struct handle_open *open, struct
 	uint32_t mode;
 	int r;
 
-	look_at(table, look);
+	look->known = !immutable(table) && fstat(look->fd, &look->st) == 0;
 	r = open_inode(table, open, look, &mode);
 	if (r < 0)
 		return r;
@@ -334,40 +327,58 @@ int handle_new(struct handle_table *table, struct handle_open *open, int fd)
 	return new_file(table, open, &look, fd);
 }
 
-bool handle_find(struct handle_table *table, uint64_t unique, struct handle_open *ret)
+/* The answers that a handle was opened with. */
+static void describe(struct handle_table *table, uint32_t index, const struct ledger_node *node,
+		     struct handle_open *ret)
+{
+	const struct ledger_handle *record = &table->records[index];
+	struct policy_open policy = {
+		.mode = (enum volume_mode)table->state->mode,
+		.regular = true,
+		.can_back = true,
+		.current = (enum open_mode)record->mode,
+		.flush = wants_flush(table, record->flags),
+	};
+
+	ret->node = record->node;
+	ret->fh = fh_of(table, index);
+	ret->directory = record->flags & O_DIRECTORY;
+	ret->backing_id = 0;
+	if (ret->directory)
+		ret->fopen_flags = policy_opendir_flags(table->state, table->config);
+	else
+		ret->fopen_flags = policy_open_flags(&policy, policy.current);
+	if (!ret->directory && policy.current == OPEN_MODE_PASSTHROUGH)
+		ret->backing_id = node->backing_id;
+}
+
+static bool find_locked(struct handle_table *table, uint64_t unique, struct handle_open *ret)
 {
 	uint32_t used = atomic_load(table->slots.used);
-	const struct ledger_node *node;
 
 	for (uint32_t i = 1; i <= used; i++) {
 		const struct ledger_handle *record = &table->records[i];
+		const struct ledger_node *node;
 
 		if (!is_live(record) || record->unique != unique)
 			continue;
 		node = node_record(table->nodes, record->node);
 		if (!node)
 			continue;
-		ret->node = record->node;
-		ret->fh = fh_of(table, i);
-		ret->directory = record->flags & O_DIRECTORY;
-		ret->backing_id = 0;
-		ret->fopen_flags = policy_opendir_flags(table->state, table->config);
-		if (!ret->directory) {
-			struct policy_open policy = {
-				.mode = (enum volume_mode)table->state->mode,
-				.regular = true,
-				.can_back = true,
-				.current = (enum open_mode)record->mode,
-				.flush = wants_flush(table, record->flags),
-			};
-
-			ret->fopen_flags = policy_open_flags(&policy, policy.current);
-			if (policy.current == OPEN_MODE_PASSTHROUGH)
-				ret->backing_id = node->backing_id;
-		}
+		describe(table, i, node, ret);
 		return true;
 	}
 	return false;
+}
+
+bool handle_find(struct handle_table *table, uint64_t unique, struct handle_open *ret)
+{
+	bool found;
+
+	(void)pthread_mutex_lock(&table->table);
+	found = find_locked(table, unique, ret);
+	(void)pthread_mutex_unlock(&table->table);
+	return found;
 }
 
 /* Called with the table locked; the record is of no use from here on. */

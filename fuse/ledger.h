@@ -94,12 +94,12 @@ struct ledger_dev {
  */
 struct ledger_node {
 	_Atomic uint32_t state;
-	uint32_t generation;
+	_Atomic uint32_t generation;
 	_Atomic uint64_t lookups; /* references that the kernel holds */
 	uint64_t ino;		  /* on the source */
 	uint64_t parent;	  /* node id; 0: no name is known */
-	uint64_t seen;		  /* fingerprint of size and times that the kernel was told last */
-	uint32_t dev;		  /* index of a ledger_dev */
+	_Atomic uint64_t seen;	  /* fingerprint of size and times that the kernel was told last */
+	_Atomic uint32_t dev;	  /* index of a ledger_dev */
 	_Atomic uint32_t opens;	  /* open handles; counted anew by each worker that attaches */
 	uint32_t open_mode;	  /* enum open_mode (policy.h) */
 	int32_t backing_id;	  /* above 0: registered with the connection */

@@ -46,7 +46,7 @@ struct place {
 
 static uint64_t id_of(const struct node_table *table, uint32_t index)
 {
-	return ledger_id(index, table->records[index].generation);
+	return ledger_id(index, atomic_load(&table->records[index].generation));
 }
 
 static bool is_live(const struct ledger_node *record)
@@ -62,7 +62,7 @@ struct ledger_node *node_record(struct node_table *table, uint64_t id)
 	if (index == 0 || index > atomic_load_explicit(table->slots.used, memory_order_acquire))
 		return NULL;
 	record = &table->records[index];
-	if (!is_live(record) || record->generation != ledger_id_generation(id))
+	if (!is_live(record) || atomic_load(&record->generation) != ledger_id_generation(id))
 		return NULL;
 	return record;
 }
@@ -70,6 +70,11 @@ struct ledger_node *node_record(struct node_table *table, uint64_t id)
 static bool same_handle(const struct ledger_file_handle *a, const struct ledger_file_handle *b)
 {
 	return a->size == b->size && a->type == b->type && memcmp(a->bytes, b->bytes, a->size) == 0;
+}
+
+static uint32_t record_hash(const struct ledger_node *record)
+{
+	return node_index_hash(atomic_load(&record->dev), record->ino);
 }
 
 static uint32_t find_locked(struct node_table *table, const struct source_identity *identity)
@@ -80,7 +85,7 @@ static uint32_t find_locked(struct node_table *table, const struct source_identi
 	for (; i; i = node_index_next(table->index, i)) {
 		const struct ledger_node *record = &table->records[i];
 
-		if (record->dev == identity->dev && record->ino == ino &&
+		if (atomic_load(&record->dev) == identity->dev && record->ino == ino &&
 		    same_handle(&record->handle, &identity->handle))
 			return i;
 	}
@@ -120,6 +125,7 @@ static void set_name(struct node_table *table, uint32_t index, uint64_t parent, 
 	record->parent = parent;
 }
 
+/* Its open state is as the last close left it (handle.h): none. */
 static uint32_t make_locked(struct node_table *table, const struct source_identity *identity)
 {
 	uint32_t index = slots_take(&table->slots);
@@ -129,15 +135,13 @@ static uint32_t make_locked(struct node_table *table, const struct source_identi
 		return 0;
 	record->ino = identity->st.st_ino;
 	record->parent = 0;
-	record->seen = 0;
-	record->dev = identity->dev;
+	atomic_store(&record->seen, 0);
+	atomic_store(&record->dev, identity->dev);
 	atomic_store(&record->opens, 0);
-	record->open_mode = 0;
-	record->backing_id = 0;
 	record->handle = identity->handle;
 	atomic_store(&record->lookups, 0);
 	atomic_store_explicit(&record->state, LEDGER_LIVE, memory_order_release);
-	node_index_add(table->index, node_index_hash(record->dev, record->ino), index);
+	node_index_add(table->index, record_hash(record), index);
 	return index;
 }
 
@@ -198,8 +202,8 @@ static void free_locked(struct node_table *table, uint32_t index)
 {
 	struct ledger_node *record = &table->records[index];
 
-	node_index_remove(table->index, node_index_hash(record->dev, record->ino), index);
-	record->generation++;
+	node_index_remove(table->index, record_hash(record), index);
+	atomic_fetch_add(&record->generation, 1);
 	atomic_store_explicit(&record->state, LEDGER_FREE, memory_order_release);
 	slots_give(&table->slots, index);
 }
@@ -253,6 +257,18 @@ void node_forget(struct node_table *table, uint64_t id, uint64_t n)
 	update(table, id, drop_lookups, n);
 }
 
+bool node_has_handle(struct node_table *table, uint64_t id)
+{
+	const struct ledger_node *record;
+	bool has;
+
+	(void)pthread_mutex_lock(&table->lock);
+	record = node_record(table, id);
+	has = !record || record->handle.size > 0;
+	(void)pthread_mutex_unlock(&table->lock);
+	return has;
+}
+
 void node_opened(struct node_table *table, uint64_t id)
 {
 	update(table, id, add_opens, 1);
@@ -272,7 +288,7 @@ static int copy_place(struct node_table *table, uint64_t id, struct place *ret)
 	if (record) {
 		ret->ino = record->ino;
 		ret->parent = record->parent;
-		ret->dev = record->dev;
+		ret->dev = atomic_load(&record->dev);
 		ret->handle = record->handle;
 		ret->name[0] = '\0';
 		if (record->parent)
@@ -571,6 +587,8 @@ static void load_record(struct node_table *table, uint32_t index)
 
 	if (!is_live(record) || record->handle.size > LEDGER_FILE_HANDLE_MAX) {
 		atomic_store(&record->state, LEDGER_FREE);
+		if (record->open_mode || record->backing_id)
+			record->open_mode = record->backing_id = 0;
 		slots_give(&table->slots, index);
 		return;
 	}
@@ -579,7 +597,7 @@ static void load_record(struct node_table *table, uint32_t index)
 		table->suspects[table->n_suspects++] = index;
 		atomic_store(&record->opens, 0);
 	}
-	node_index_add(table->index, node_index_hash(record->dev, record->ino), index);
+	node_index_add(table->index, record_hash(record), index);
 }
 
 /* All records in one pass; their pages are mapped ahead in one system call. */
@@ -610,9 +628,9 @@ static int load_root(struct node_table *table)
 		return r;
 	if (atomic_load(table->slots.used) < FUSE_ROOT_ID)
 		atomic_store(table->slots.used, FUSE_ROOT_ID);
-	record->generation = 0;
+	atomic_store(&record->generation, 0);
 	record->ino = identity.st.st_ino;
-	record->dev = identity.dev;
+	atomic_store(&record->dev, identity.dev);
 	record->handle = identity.handle;
 	record->parent = 0;
 	atomic_store(&record->lookups, 1);

@@ -102,6 +102,9 @@ uint64_t node_find(struct node_table *table, const struct source_identity *ident
 /* node_record - the ledger's record of a node that is alive, NULL if the id is not known. */
 struct ledger_node *node_record(struct node_table *table, uint64_t id);
 
+/* node_has_handle - whether the node's file has a file handle; true for an id that is not known. */
+bool node_has_handle(struct node_table *table, uint64_t id);
+
 /* node_opened, node_closed - one more or less open handle refers to the node; keeps it alive. */
 void node_opened(struct node_table *table, uint64_t id);
 void node_closed(struct node_table *table, uint64_t id);

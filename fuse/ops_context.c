@@ -59,7 +59,7 @@ int ops_stat(struct ops *ops, uint64_t id, struct stat *ret)
 	if (fstat(node.fd, ret) < 0)
 		return -errno;
 	handle_note_attr(ops->handles, id, ret);
-	ops_show(ops, record->dev, ret);
+	ops_show(ops, atomic_load(&record->dev), ret);
 	return 0;
 }
 

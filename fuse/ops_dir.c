@@ -193,7 +193,7 @@ static int reply_listing(struct listing *l, uint64_t fh, off_t off)
 
 	if (!node)
 		return -ESTALE;
-	l->dev = node->dev;
+	l->dev = atomic_load(&node->dev);
 	r = buffer_get(2 * l->size, &buffer);
 	if (r < 0)
 		return r;

@@ -108,20 +108,13 @@ struct farewell {
 		.fd = -EBADF \
 	}
 
-static bool needs_names(struct ops *ops, uint64_t parent)
-{
-	const struct ledger_node *record = node_record(ops->nodes, parent);
-
-	return record && record->handle.size == 0;
-}
-
 static void prepare_farewell(struct ops *ops, uint64_t parent, int dir_fd, const char *name,
 			     struct farewell *ret)
 {
 	_cleanup_close_ int fd = -EBADF;
 	uint64_t id;
 
-	if (!needs_names(ops, parent) && !handle_wants_anchors(ops->handles))
+	if (node_has_handle(ops->nodes, parent) && !handle_wants_anchors(ops->handles))
 		return;
 	fd = node_openat(ops->nodes, dir_fd, name, O_PATH | O_NOFOLLOW, 0);
 	if (fd < 0 || source_identify(ops->source, fd, parent, name, &ret->identity) < 0)
@@ -176,7 +169,7 @@ static void note_arrival(struct ops *ops, uint64_t parent, int dir_fd, const cha
 	_cleanup_close_ int fd = -EBADF;
 	struct source_identity identity;
 
-	if (!needs_names(ops, parent))
+	if (node_has_handle(ops->nodes, parent))
 		return;
 	fd = node_openat(ops->nodes, dir_fd, name, O_PATH | O_NOFOLLOW, 0);
 	if (fd >= 0 && source_identify(ops->source, fd, parent, name, &identity) >= 0)
