@@ -17,8 +17,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "csi/fingerprint.h"
-#include "csi/node_recover.h"
 #include "csi/node_request.h"
+#include "csi/node_turn.h"
 #include "csi/node_volume.h"
 #include "csi/validate.h"
 #include "csi.pb-c.h"
@@ -175,17 +175,29 @@ static int check_staged(const struct publish *p, struct error *err)
 	return 0;
 }
 
-/* The specification's second table of "NodePublishVolume": who may publish a second target. */
+/*
+ * The specification's second table of "NodePublishVolume" says who may publish a second target. No
+ * target lies below another one: its directory would be made on the volume.
+ */
 static int check_other_targets(const struct publish *p, struct error *err)
 {
-	const char *mode = capability_mode_name(p->request->capability.access_mode);
+	const struct capability *c = &p->request->capability;
+	const char *wanted = p->request->target_path;
+	const char *other = node_volume_find_target(p->service, p->record);
 
-	for (size_t i = 0; i < p->record->n_targets; i++)
-		if (p->request->capability.single_target || p->record->ephemeral)
-			return error_set(err, ERROR_PRECONDITION, -EBUSY,
-					 "it is published at %s, and access mode %s allows one "
-					 "target on a node",
-					 p->record->targets[i].path, mode);
+	if (other && (c->single_target || p->record->ephemeral))
+		return error_set(err, ERROR_PRECONDITION, -EBUSY,
+				 "it is published at %s, and access mode %s allows one target on a "
+				 "node",
+				 other, capability_mode_name(c->access_mode));
+	for (size_t i = 0; i < p->record->n_targets; i++) {
+		const char *path = p->record->targets[i].path;
+
+		if (path_is_beneath(path, wanted) || path_is_beneath(wanted, path))
+			return error_set(err, ERROR_INVALID, -EINVAL,
+					 "target_path %s and its other target %s lie in each other",
+					 wanted, path);
+	}
 	return 0;
 }
 
@@ -281,8 +293,7 @@ NODE_HANDLER(node_publish_volume)
 	struct node_service *s = context;
 	const Csi__V1__NodePublishVolumeRequest *message = (const void *)request;
 	_cleanup_node_request_ struct node_request decoded = { 0 };
-	_cleanup_node_gate_ struct node_service *gate = NULL;
-	_cleanup_volume_lock_ struct volume_lock *volume = NULL, *path = NULL;
+	_cleanup_node_turn_ struct node_turn turn = { 0 };
 	_cleanup_(publish_clear) struct publish p = { .service = s,
 						      .call = call,
 						      .request = &decoded };
@@ -290,15 +301,10 @@ NODE_HANDLER(node_publish_volume)
 
 	if (r < 0)
 		return r;
-	gate = node_gate_enter(s);
 	r = fingerprint_publish(decoded.attributes.ephemeral ? &decoded.attributes : NULL,
 				&decoded.capability, decoded.read_only, &p.fingerprint, err);
 	if (r >= 0)
-		r = volume_lock_take(s->locks, decoded.volume_id, &volume, err);
-	if (r >= 0)
-		r = volume_lock_take(s->locks, decoded.target_path, &path, err);
-	if (r >= 0)
-		r = call_check(call, err);
+		r = node_turn_take(s, call, decoded.volume_id, decoded.target_path, &turn, err);
 	if (r >= 0)
 		r = publish(&p, err);
 	return r < 0 ? error_prefix(err, "volume %s", decoded.volume_id) : 0;
@@ -343,20 +349,14 @@ NODE_HANDLER(node_unpublish_volume)
 {
 	struct node_service *s = context;
 	const Csi__V1__NodeUnpublishVolumeRequest *message = (const void *)request;
-	_cleanup_node_gate_ struct node_service *gate = NULL;
-	_cleanup_volume_lock_ struct volume_lock *volume = NULL, *path = NULL;
+	_cleanup_node_turn_ struct node_turn turn = { 0 };
 	int r = validate_volume_id(message->volume_id, err);
 
 	if (r >= 0)
 		r = validate_path("target_path", s->config.kubelet_root, message->target_path, err);
 	if (r < 0)
 		return r;
-	gate = node_gate_enter(s);
-	r = volume_lock_take(s->locks, message->volume_id, &volume, err);
-	if (r >= 0)
-		r = volume_lock_take(s->locks, message->target_path, &path, err);
-	if (r >= 0)
-		r = call_check(call, err);
+	r = node_turn_take(s, call, message->volume_id, message->target_path, &turn, err);
 	if (r >= 0)
 		r = unpublish(s, message->volume_id, message->target_path, err);
 	return r < 0 ? error_prefix(err, "volume %s", message->volume_id) : 0;

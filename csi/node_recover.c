@@ -138,22 +138,3 @@ int node_recover(struct node_service *service, struct error *err)
 		take(service, &s.steps[i]);
 	return 0;
 }
-
-struct node_service *node_gate_enter(struct node_service *service)
-{
-	if (service->leftovers && pthread_rwlock_trywrlock(&service->gate) == 0) {
-		struct error err = ERROR_INIT;
-
-		if (service->leftovers && node_recover(service, &err) < 0)
-			log_debug("leftovers wait: %s", err.text);
-		(void)pthread_rwlock_unlock(&service->gate);
-	}
-	(void)pthread_rwlock_rdlock(&service->gate);
-	return service;
-}
-
-void node_gate_leave(struct node_service *service)
-{
-	if (service)
-		(void)pthread_rwlock_unlock(&service->gate);
-}

@@ -11,12 +11,3 @@
  * 0, or -errno with *err set when there was nothing to decide from (no keeper, unreadable records).
  */
 int __must_check node_recover(struct node_service *service, struct error *err);
-
-/*
- * node_gate_enter - for the length of a handler: first node_recover, if that is due and nobody is
- * in the way; then nobody else's. Returns `service`, for _cleanup_node_gate_.
- */
-struct node_service *node_gate_enter(struct node_service *service);
-void node_gate_leave(struct node_service *service);
-DEFINE_CLEANUP(struct node_service *, node_gate_leave);
-#define _cleanup_node_gate_ _cleanup_(node_gate_leave_cleanup)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "csi/validate.h"
+#include "mount/path.h"
 
 /* protobuf-c gives each map a type of its own, all of this layout. */
 struct map_entry {
@@ -97,6 +98,22 @@ int node_request_stage(const Csi__V1__NodeStageVolumeRequest *message, const cha
 	return 0;
 }
 
+/* A directory below the staging path would be made on the volume itself. */
+static int check_publish_paths(const Csi__V1__NodePublishVolumeRequest *message,
+			       const char *kubelet_root, struct error *err)
+{
+	const char *staging = message->staging_target_path, *target = message->target_path;
+	int r = validate_path("staging_target_path", kubelet_root, staging, err);
+
+	if (r < 0)
+		return r;
+	if (path_is_beneath(staging, target) || path_is_beneath(target, staging))
+		return error_set(err, ERROR_INVALID, -EINVAL,
+				 "target_path %s and staging_target_path %s lie in each other",
+				 target, staging);
+	return 0;
+}
+
 int node_request_publish(const Csi__V1__NodePublishVolumeRequest *message, const char *kubelet_root,
 			 struct node_request *ret, struct error *err)
 {
@@ -111,8 +128,7 @@ int node_request_publish(const Csi__V1__NodePublishVolumeRequest *message, const
 	if (r >= 0)
 		r = validate_path("target_path", kubelet_root, message->target_path, err);
 	if (r >= 0 && *message->staging_target_path)
-		r = validate_path("staging_target_path", kubelet_root, message->staging_target_path,
-				  err);
+		r = check_publish_paths(message, kubelet_root, err);
 	if (r >= 0)
 		r = decode_common(&request, message->volume_capability,
 				  MAP(message, volume_context), MAP(message, publish_context),

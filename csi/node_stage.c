@@ -12,8 +12,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "csi/fingerprint.h"
-#include "csi/node_recover.h"
 #include "csi/node_request.h"
+#include "csi/node_turn.h"
 #include "csi/node_volume.h"
 #include "csi/validate.h"
 #include "csi.pb-c.h"
@@ -134,36 +134,24 @@ NODE_HANDLER(node_stage_volume)
 	struct node_service *s = context;
 	const Csi__V1__NodeStageVolumeRequest *message = (const void *)request;
 	_cleanup_node_request_ struct node_request decoded = { 0 };
-	_cleanup_node_gate_ struct node_service *gate = NULL;
-	_cleanup_volume_lock_ struct volume_lock *volume = NULL, *path = NULL;
+	_cleanup_node_turn_ struct node_turn turn = { 0 };
 	int r = node_request_stage(message, s->config.kubelet_root, &decoded, err);
 
 	if (r < 0)
 		return r;
-	gate = node_gate_enter(s);
-	r = volume_lock_take(s->locks, decoded.volume_id, &volume, err);
-	if (r >= 0)
-		r = volume_lock_take(s->locks, decoded.staging_path, &path, err);
-	if (r >= 0)
-		r = call_check(call, err);
+	r = node_turn_take(s, call, decoded.volume_id, decoded.staging_path, &turn, err);
 	if (r >= 0)
 		r = stage(s, call, &decoded, err);
 	return r < 0 ? error_prefix(err, "volume %s", decoded.volume_id) : 0;
 }
 
-/* A target from which the mount has vanished needs no Unpublish any more. */
 static int check_unpublished(struct node_service *s, const struct record *record, struct error *err)
 {
-	for (size_t i = 0; i < record->n_targets; i++) {
-		const struct record_target *target = &record->targets[i];
-		struct mountpoint m = node_volume_place(s, record, target->path);
-		int state = target->published ? mountpoint_look(&m, NULL, NULL) : -ENOENT;
+	const char *path = node_volume_find_target(s, record);
 
-		if (state == MOUNTPOINT_OURS || state == MOUNTPOINT_STALE)
-			return error_set(err, ERROR_PRECONDITION, -EBUSY,
-					 "it is still published at %s: unpublish it there first",
-					 m.path);
-	}
+	if (path)
+		return error_set(err, ERROR_PRECONDITION, -EBUSY,
+				 "it is still published at %s: unpublish it there first", path);
 	return 0;
 }
 
@@ -196,8 +184,7 @@ NODE_HANDLER(node_unstage_volume)
 {
 	struct node_service *s = context;
 	const Csi__V1__NodeUnstageVolumeRequest *message = (const void *)request;
-	_cleanup_node_gate_ struct node_service *gate = NULL;
-	_cleanup_volume_lock_ struct volume_lock *volume = NULL, *path = NULL;
+	_cleanup_node_turn_ struct node_turn turn = { 0 };
 	int r = validate_volume_id(message->volume_id, err);
 
 	if (r >= 0)
@@ -205,12 +192,7 @@ NODE_HANDLER(node_unstage_volume)
 				  message->staging_target_path, err);
 	if (r < 0)
 		return r;
-	gate = node_gate_enter(s);
-	r = volume_lock_take(s->locks, message->volume_id, &volume, err);
-	if (r >= 0)
-		r = volume_lock_take(s->locks, message->staging_target_path, &path, err);
-	if (r >= 0)
-		r = call_check(call, err);
+	r = node_turn_take(s, call, message->volume_id, message->staging_target_path, &turn, err);
 	if (r >= 0)
 		r = unstage(s, message->volume_id, message->staging_target_path, err);
 	return r < 0 ? error_prefix(err, "volume %s", message->volume_id) : 0;

@@ -142,9 +142,12 @@ static int look(struct node_service *s, const struct call *call, struct record *
 			r = keeper_mount(s->config.run_dir, ms, record->config.id, &fd, &status,
 					 err);
 	}
+	if (r >= 0 && record->dev != (dev_t)status.dev) { /* a revival that did not end */
+		record->dev = (dev_t)status.dev;
+		r = record_store_save(s->records, record, err);
+	}
 	if (r < 0)
 		return r;
-	record->dev = (dev_t)status.dev;
 	*ret_mount_fd = TAKE_FD(fd);
 	return 0;
 }
@@ -200,6 +203,20 @@ int node_volume_check(struct node_service *s, const struct call *call, struct re
 	log_warning("volume %s was not mounted at %s any more and is mounted again",
 		    record->config.id, record->staging_path);
 	return attach_staging(s, record, clone_living(s, record, &living) < 0 ? fd : living, err);
+}
+
+const char *node_volume_find_target(struct node_service *s, const struct record *record)
+{
+	for (size_t i = 0; i < record->n_targets; i++) {
+		const struct record_target *target = &record->targets[i];
+		struct mountpoint m = node_volume_place(s, record, target->path);
+		int state =
+			target->published ? mountpoint_look(&m, NULL, NULL) : MOUNTPOINT_MISSING;
+
+		if (state == MOUNTPOINT_OURS || state == MOUNTPOINT_STALE)
+			return target->path;
+	}
+	return NULL;
 }
 
 int node_volume_clear_target(struct node_service *s, const struct record *record, const char *path,

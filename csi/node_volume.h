@@ -63,6 +63,13 @@ int __must_check node_volume_end(struct node_service *service, struct record *re
 				 struct error *err);
 
 /*
+ * node_volume_find_target - a target path where the volume is published and still mounted (one from
+ * which the mount has vanished needs no Unpublish any more), NULL if there is none; borrowed from
+ * the record.
+ */
+const char *node_volume_find_target(struct node_service *service, const struct record *record);
+
+/*
  * node_volume_clear_target - unmount and remove one target path. The record is not changed. Returns
  * 0 or -errno with *err set.
  */

@@ -10,6 +10,7 @@ import resource
 import socket
 import subprocess
 import threading
+import time
 
 import grpc
 import pytest
@@ -31,14 +32,11 @@ def picture(node):
 def leaves_nothing(node):
     before = picture(node)
     yield
-    eventually(lambda: picture(node) == before or _differ(before, picture(node)), timeout=5, what="the picture of before")
-
-
-def _differ(before, after):
+    end = time.monotonic() + 5
+    while (after := picture(node)) != before and time.monotonic() < end:
+        time.sleep(0.01)
     for b, a in zip(before, after):
-        if a != b:
-            print("gone:", [x for x in b if x not in a], "new:", [x for x in a if x not in b])
-    return False
+        assert a == b
 
 
 @pytest.fixture
@@ -119,18 +117,28 @@ TARGET = [
     ("a target path with a double slash", {"target_path": "KUBELET//pods"}, "empty component"),
     ("a target path that is too long", {"target_path": "KUBELET" + "/a" * 3000}, "target_path"),
     ("a target path with a long name", {"target_path": "KUBELET/" + "a" * 300}, "target_path"),
+    ("the staging path as the target", {"target_path": "STAGING"}, "in each other"),
+    ("a target path on the volume", {"target_path": "STAGING/sub"}, "in each other"),
+    ("a target path around the staging path", {"target_path": "KUBELET/plugins/kubernetes.io"}, "in each other"),
     ("a target path with a NUL", {"target_path": "KUBELET/a\0b"}, "NUL"),
 ]
 
 
-def fill(node, change):
-    return {k: v.replace("KUBELET", str(node.kubelet_root)) if isinstance(v, str) else v for k, v in change.items()}
+def fill(volume, change):
+    places = {"KUBELET": str(volume.node.kubelet_root), "STAGING": str(volume.staging)}
+
+    def put(value):
+        for word, path in places.items():
+            value = value.replace(word, path) if isinstance(value, str) else value
+        return value
+
+    return {k: put(v) for k, v in change.items()}
 
 
 @pytest.mark.parametrize("change, word", [c[1:] for c in COMMON], ids=[c[0] for c in COMMON])
 def test_stage_refuses(node, volume, change, word):
     with leaves_nothing(node):
-        refused(lambda: volume.stage(**fill(node, change)), Code.INVALID_ARGUMENT, word)
+        refused(lambda: volume.stage(**fill(volume, change)), Code.INVALID_ARGUMENT, word)
     assert "S3CRET" not in node.plugin.text()
 
 
@@ -138,15 +146,18 @@ def test_stage_refuses(node, volume, change, word):
 def test_publish_refuses(node, volume, change, word):
     volume.stage()
     with leaves_nothing(node):
-        refused(lambda: volume.publish(**fill(node, change)), Code.INVALID_ARGUMENT, word)
+        refused(lambda: volume.publish(**fill(volume, change)), Code.INVALID_ARGUMENT, word)
     assert "S3CRET" not in node.plugin.text()
 
 
-@pytest.mark.parametrize("change, word", [c[1:] for c in TARGET + COMMON[:8]], ids=[c[0] for c in TARGET + COMMON[:8]])
+ALONE = [c for c in TARGET if c[2] != "in each other"] + COMMON[:8]
+
+
+@pytest.mark.parametrize("change, word", [c[1:] for c in ALONE], ids=[c[0] for c in ALONE])
 def test_unpublish_refuses(node, volume, change, word):
     volume.up()
     with leaves_nothing(node):
-        refused(lambda: volume.unpublish(**fill(node, change)), Code.INVALID_ARGUMENT, word)
+        refused(lambda: volume.unpublish(**fill(volume, change)), Code.INVALID_ARGUMENT, word)
 
 
 @pytest.mark.parametrize("change, word", [c[1:] for c in COMMON[:8] + COMMON[-5:]],
@@ -154,7 +165,7 @@ def test_unpublish_refuses(node, volume, change, word):
 def test_unstage_refuses(node, volume, change, word):
     volume.stage()
     with leaves_nothing(node):
-        refused(lambda: volume.unstage(**fill(node, change)), Code.INVALID_ARGUMENT, word)
+        refused(lambda: volume.unstage(**fill(volume, change)), Code.INVALID_ARGUMENT, word)
 
 
 def test_stage_without_a_staging_path(node, volume):
@@ -370,6 +381,14 @@ def test_a_path_on_which_something_else_is_mounted(node, volume):
             volume.stage()
     volume.unpublish()
     assert target.is_mount()
+
+
+def test_a_target_below_another_target_of_the_volume(node, volume):
+    target = volume.up()
+    volume.target("pod-2").parent.mkdir(parents=True)
+    with leaves_nothing(node):
+        refused(lambda: volume.publish("pod-2", target_path=str(target / "sub")), Code.INVALID_ARGUMENT, str(target))
+        refused(lambda: volume.publish("pod-2", target_path=str(target.parent)), Code.INVALID_ARGUMENT, str(target))
 
 
 def test_a_target_of_another_volume(node, volume):

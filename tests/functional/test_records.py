@@ -35,8 +35,12 @@ def thaw(node):
     os.kill(node.keeper.pid, signal.SIGCONT)
 
 
+def recorded(node):
+    return [n for n in node.records() if n.endswith(".json")]
+
+
 def record(node):
-    (name,) = [n for n in node.records() if n.endswith(".json")]
+    (name,) = recorded(node)
     return json.loads((node.run_dir / "volumes" / name).read_text())
 
 
@@ -93,7 +97,7 @@ def test_an_inline_volume_outlives_the_plugin(node):
 def test_killed_in_the_middle_of_a_stage(node, volume):
     freeze(node)
     call = in_background(volume.stage)
-    eventually(lambda: node.records(), what="the record")
+    eventually(lambda: recorded(node), what="the record")
     assert record(node)["state"] == "staging"
     node.plugin.kill()
     thaw(node)
@@ -140,7 +144,7 @@ def test_killed_in_the_middle_of_an_inline_publish(node):
                          attributes={"csi.storage.k8s.io/ephemeral": "true"})
     freeze(node)
     call = in_background(lambda: volume.publish(staging_target_path=None))
-    eventually(lambda: node.records(), what="the record")
+    eventually(lambda: recorded(node), what="the record")
     node.plugin.kill()
     thaw(node)
     call.join()
@@ -152,7 +156,7 @@ def test_killed_in_the_middle_of_an_inline_publish(node):
 def test_leftovers_wait_for_the_keeper(node, volume):
     freeze(node)
     call = in_background(volume.stage)
-    eventually(lambda: node.records(), what="the record")
+    eventually(lambda: recorded(node), what="the record")
     node.plugin.kill()
     node.keeper.kill()
     call.join()
