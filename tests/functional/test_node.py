@@ -2,6 +2,7 @@
 """The Node service as kubelet calls it: stage, publish, stats, unpublish, unstage."""
 
 import os
+import random
 import signal
 import subprocess
 import threading
@@ -101,6 +102,78 @@ def test_many_volumes_at_once(node):
     [t.join() for t in threads]
     assert failures == []
     node.is_clean()
+
+
+def test_calls_in_any_order_from_everywhere(node):
+    """Calls of four clients at random, some given up early: each is answered as the specification says, and the usual
+    calls then take everything away."""
+    volumes = []
+    for i in range(3):
+        node.make_source(f"d{i}", {"hello": "world\n"})
+        volumes.append(node.volume(f"pv-{i}", node.sources / f"d{i}"))
+        volumes[i].staging.mkdir(parents=True)
+        for pod in ("pod-1", "pod-2"):
+            volumes[i].target(pod).parent.mkdir(parents=True)
+    expected = {Code.ABORTED, Code.FAILED_PRECONDITION, Code.DEADLINE_EXCEEDED, Code.NOT_FOUND}
+    surprises = []
+
+    def client(seed):
+        dice, stub = random.Random(seed), node.rpc()
+        for _ in range(150):
+            v, pod = dice.choice(volumes), dice.choice(("pod-1", "pod-2"))
+            call = dice.choice((stage_call, publish_call, publish_call, unpublish_call, unstage_call, stats_call))
+            try:
+                call(stub, v, pod, timeout=dice.choice((30, 30, 0.002, 0.005)))
+            except grpc.RpcError as e:
+                if e.code() not in expected:
+                    surprises.append(f"{call.__name__}: {e.code()}: {e.details()}")
+
+    threads = [threading.Thread(target=client, args=(seed,)) for seed in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert surprises == []
+    for v in volumes:
+        for pod in ("pod-1", "pod-2"):
+            eventually(lambda: let_in(lambda: v.unpublish(pod)), what="unpublish to be let in")
+            assert not v.target(pod).exists()
+        eventually(lambda: let_in(v.unstage), what="unstage to be let in")
+    node.is_clean()
+
+
+def let_in(call):
+    try:
+        call()
+        return True
+    except grpc.RpcError as e:
+        assert e.code() == Code.ABORTED, e.details()
+        return False
+
+
+def stage_call(stub, v, pod, timeout):
+    stub.NodeStageVolume(csi_pb2.NodeStageVolumeRequest(
+        volume_id=v.id, staging_target_path=str(v.staging), volume_capability=v.capability(),
+        volume_context=v.attributes), timeout=timeout)
+
+
+def publish_call(stub, v, pod, timeout):
+    stub.NodePublishVolume(csi_pb2.NodePublishVolumeRequest(
+        volume_id=v.id, staging_target_path=str(v.staging), target_path=str(v.target(pod)),
+        volume_capability=v.capability(), volume_context=v.attributes), timeout=timeout)
+
+
+def unpublish_call(stub, v, pod, timeout):
+    stub.NodeUnpublishVolume(csi_pb2.NodeUnpublishVolumeRequest(volume_id=v.id, target_path=str(v.target(pod))),
+                             timeout=timeout)
+
+
+def unstage_call(stub, v, pod, timeout):
+    stub.NodeUnstageVolume(csi_pb2.NodeUnstageVolumeRequest(volume_id=v.id, staging_target_path=str(v.staging)),
+                           timeout=timeout)
+
+
+def stats_call(stub, v, pod, timeout):
+    stub.NodeGetVolumeStats(csi_pb2.NodeGetVolumeStatsRequest(volume_id=v.id, volume_path=str(v.target(pod))),
+                            timeout=timeout)
 
 
 def test_mounts_are_nosuid_and_nodev_and_take_the_mount_flags(node, volume):
@@ -324,7 +397,8 @@ def test_two_calls_at_once_on_one_volume(node, volume):
     volume.stage()
     os.kill(node.keeper.pid, signal.SIGSTOP)
     try:
-        first = node.rpc().NodePublishVolume.future(publish_request(volume), timeout=30)
+        first = threading.Thread(target=volume.publish)
+        first.start()
         record = node.run_dir / "volumes" / node.records()[0]
         eventually(lambda: str(volume.target()) in record.read_text(), what="the first call to be under way")
         refused(lambda: volume.unpublish("pod-9"), Code.ABORTED, "pv-1", "under way")
@@ -332,17 +406,10 @@ def test_two_calls_at_once_on_one_volume(node, volume):
         refused(lambda: volume.publish("pod-2"), Code.ABORTED)
     finally:
         os.kill(node.keeper.pid, signal.SIGCONT)
-    first.result()
+    first.join()
     volume.publish()
     volume.down()
     node.is_clean()
-
-
-def publish_request(volume, pod="pod-1"):
-    volume.target(pod).parent.mkdir(parents=True, exist_ok=True)
-    return csi_pb2.NodePublishVolumeRequest(
-        volume_id=volume.id, staging_target_path=str(volume.staging), target_path=str(volume.target(pod)),
-        volume_capability=volume.capability(), volume_context=volume.attributes)
 
 
 def test_a_publish_that_kubelet_gave_up_leaves_no_mount(node, volume):
@@ -352,22 +419,13 @@ def test_a_publish_that_kubelet_gave_up_leaves_no_mount(node, volume):
         refused(lambda: volume.publish(timeout=0.5), Code.DEADLINE_EXCEEDED)
     finally:
         os.kill(node.keeper.pid, signal.SIGCONT)
-    eventually(lambda: unpublished(volume), what="unpublish to be let in")
+    eventually(lambda: let_in(volume.unpublish), what="unpublish to be let in")
     assert at(node, volume.target()) == []
     assert not volume.target().exists()
     time.sleep(0.3)
     assert at(node, volume.target()) == []
     volume.unstage()
     node.is_clean()
-
-
-def unpublished(volume):
-    try:
-        volume.unpublish()
-        return True
-    except grpc.RpcError as e:
-        assert e.code() == Code.ABORTED
-        return False
 
 
 def test_a_stage_that_kubelet_gave_up_leaves_nothing(node, volume):
@@ -559,9 +617,7 @@ def test_a_dead_connection_is_replaced(node, volume, again):
     eventually(lambda: volume.status()["state"] == "dead", what="the keeper to notice")
     assert volume.stats().volume_condition.abnormal
     if again == "stage":
-        node.rpc().NodeStageVolume(csi_pb2.NodeStageVolumeRequest(
-            volume_id=volume.id, staging_target_path=str(volume.staging), volume_capability=volume.capability(),
-            volume_context=volume.attributes), timeout=30)
+        stage_call(node.rpc(), volume, None, timeout=30)  # volume.stage() would look at the dead mount
     volume.publish()
     assert len(at(node, target)) == 1 and len(at(node, volume.staging)) == 1
     assert at(node, target)[0]["dev"] == at(node, volume.staging)[0]["dev"] != dead
