@@ -18,7 +18,7 @@ HEADER = struct.Struct("=IHHIIII")  # magic, version, type, size, serial, flags,
 CONFIG = struct.Struct("=136sIIIIIIQQ")  # id, flags, mode, consistency, group, max_read, reserved, timeouts
 REQUEST_SIZE = HEADER.size + CONFIG.size
 CODE = struct.Struct("=iI512s")
-STATUS = struct.Struct("=176s64sQQQQiI352s")
+STATUS = struct.Struct("=176s72sQQQQiI352s")
 REPLY_SIZE = HEADER.size + CODE.size + STATUS.size
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
