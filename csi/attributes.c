@@ -56,14 +56,6 @@ static int unescape_uri(char *s)
 	return 0;
 }
 
-static void strip_slashes(char *path)
-{
-	size_t len = strlen(path);
-
-	while (len > 1 && path[len - 1] == '/')
-		path[--len] = '\0';
-}
-
 static int decode_source(struct attributes *a, const char *key, const char *value,
 			 struct error *err)
 {
@@ -75,7 +67,7 @@ static int decode_source(struct attributes *a, const char *key, const char *valu
 		return error_errno(err, -ENOMEM, "attribute source");
 	if (*path != '/' || (is_uri && unescape_uri(path) < 0))
 		return wrong_value(key, value, "an absolute directory and file:///DIRECTORY", err);
-	strip_slashes(path);
+	path_strip_slashes(path);
 	r = validate_text("attribute source", path, PATH_MAX - 1, err);
 	if (r >= 0)
 		r = path_check("attribute source", path, err);

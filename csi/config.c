@@ -200,7 +200,13 @@ static int check_paths(const struct config *config, struct error *err)
 {
 	int r = path_check("--run-dir", config->run_dir, err);
 
-	return r < 0 ? r : path_check("--kubelet-root", config->kubelet_root, err);
+	if (r >= 0)
+		r = path_check("--kubelet-root", config->kubelet_root, err);
+	for (size_t i = 0; r >= 0 && i < config->allow_source.n; i++) {
+		path_strip_slashes(config->allow_source.items[i]);
+		r = path_check("--allow-source", config->allow_source.items[i], err);
+	}
+	return r;
 }
 
 int config_check(struct config *config, struct error *err)

@@ -79,6 +79,14 @@ int path_check(const char *what, const char *path, struct error *err)
 	return 0;
 }
 
+void path_strip_slashes(char *path)
+{
+	size_t len = strlen(path);
+
+	while (len > 1 && path[len - 1] == '/')
+		path[--len] = '\0';
+}
+
 bool path_is_beneath(const char *root, const char *path)
 {
 	size_t len = strlen(root);

@@ -19,6 +19,9 @@
  */
 int __must_check path_check(const char *what, const char *path, struct error *err);
 
+/* path_strip_slashes - take the slashes off the end of `path`, but for the one of "/". */
+void path_strip_slashes(char *path);
+
 /*
  * path_is_beneath - whether `path` is `root` or lies below it, by name only; both normalized. "/"
  * holds everything.

@@ -179,6 +179,27 @@ static void a_topology_key_comes_once(void **state)
 	config_clear(&config);
 }
 
+static void allowed_prefixes_are_normalized_directories(void **state)
+{
+	static const char *const bad[] = { "", "data", "/a/../b", "/a//b", "/a\nb" };
+	struct config config = fine();
+
+	assert_int_equal(strv_add(&config.allow_source, "/data"), 0);
+	assert_int_equal(strv_add(&config.allow_source, "/data/sets//"), 0);
+	assert_int_equal(strv_add(&config.allow_source, "/"), 0);
+	assert_int_equal(config_check(&config, NULL), 0);
+	assert_string_equal(config.allow_source.items[0], "/data");
+	assert_string_equal(config.allow_source.items[1], "/data/sets");
+	assert_string_equal(config.allow_source.items[2], "/");
+	config_clear(&config);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		config = fine();
+		assert_int_equal(strv_add(&config.allow_source, bad[i]), 0);
+		assert_refused(config, "--allow-source");
+		config_clear(&config);
+	}
+}
+
 static void a_health_check_wants_the_endpoint_only(void **state)
 {
 	struct config config = { .endpoint = "/run/csi.sock", .check_health = true };
@@ -199,6 +220,7 @@ int main(void)
 		cmocka_unit_test(a_configuration_is_taken_apart),
 		cmocka_unit_test(each_wrong_value_is_refused_by_its_flag),
 		cmocka_unit_test(a_topology_key_comes_once),
+		cmocka_unit_test(allowed_prefixes_are_normalized_directories),
 		cmocka_unit_test(a_health_check_wants_the_endpoint_only),
 	};
 
