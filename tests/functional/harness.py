@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -27,6 +28,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # gRPC 1.51 takes its event engine down with the last channel, sometimes on one of the engine's own threads, and then
 # aborts the process: one channel stays for ever.
 _KEEP_ENGINE = grpc.insecure_channel("unix:/nonexistent/holdfast.sock")
+
+
+def listens(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        return s.connect_ex(str(path)) == 0
 
 
 def eventually(condition, timeout=20.0, what="condition"):
@@ -145,7 +151,7 @@ class Node:
 
     def start_keeper(self):
         self.keeper.start()
-        eventually(lambda: (self.run_dir / "keeper.sock").exists() or self._died(self.keeper), what="keeper's socket")
+        eventually(lambda: listens(self.run_dir / "keeper.sock") or self._died(self.keeper), what="keeper's socket")
 
     def start_plugin(self):
         self.plugin.start()
@@ -326,8 +332,10 @@ class Volume:
         return eventually(lambda: self.status()["state"] == "serving" and self.status()["workerPid"], what="a worker")
 
     def kill_worker(self):
-        pid = self.worker()
+        """SIGKILL; returns the pid once the keeper has noticed, so that the next call finds the next worker."""
+        pid, restarts = self.worker(), self.status()["restarts"]
         os.kill(pid, signal.SIGKILL)
+        eventually(lambda: self.status()["restarts"] > restarts, what="the keeper to notice")
         return pid
 
 

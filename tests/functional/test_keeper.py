@@ -19,7 +19,7 @@ import pytest
 
 import control
 from control import Control
-from harness import BUILD, Daemon, eventually, mountinfo
+from harness import BUILD, Daemon, eventually, listens, mountinfo
 
 STUB = pathlib.Path(__file__).resolve().parent / "stub_worker.py"
 CONTENT = bytes(i % 251 for i in range(1 << 20))
@@ -640,7 +640,7 @@ def run_without(keeper, *wrapper):
     keeper.daemon.process = subprocess.Popen(
         [*wrapper, str(BUILD / "holdfast-keeper"), *keeper.daemon.args], stdin=subprocess.DEVNULL,
         stdout=open(keeper.daemon.log, "ab"), stderr=subprocess.STDOUT)
-    eventually(lambda: (keeper.run_dir / "keeper.sock").exists(), what="keeper's socket")
+    eventually(lambda: listens(keeper.run_dir / "keeper.sock"), what="keeper's socket")
 
 
 def test_too_few_descriptors_are_told_and_survived(idle_keeper):
