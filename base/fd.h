@@ -31,6 +31,10 @@ static inline void close_fd(int *fd)
 		_taken;             \
 	})
 
+/* fd_fill_stdio - open closed ones of 0, 1 and 2 on /dev/null, lest a descriptor that matters gets
+ * such a number and is written to as standard error. */
+void fd_fill_stdio(void);
+
 /*
  * fd_dup - duplicate `fd` with close-on-exec set; the lowest number is 3, so that a closed stdio is
  * never filled. Returns the new descriptor, owned by the caller, or -errno.

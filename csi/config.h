@@ -25,8 +25,8 @@ struct config {
 void config_read(struct config *ret, int argc, char **argv);
 
 /*
- * config_check - check every value, take slashes off the ends of allow_source's and fill the rest of
- * *config. With check_health only the endpoint counts. Returns 0 or -EINVAL with *err set, which
+ * config_check - check every value, take slashes off the ends of allow_source's and fill the rest
+ * of *config. With check_health only the endpoint counts. Returns 0 or -EINVAL with *err set, which
  * names the flag.
  */
 int __must_check config_check(struct config *config, struct error *err);

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/version.h"
@@ -18,6 +19,7 @@
 #include "csi/identity.h"
 #include "csi/node.h"
 #include "csi/registration.h"
+#include "recovery/run_dir.h"
 
 #define USAGE_EXIT 2
 #define HANDLER_THREADS 16
@@ -91,22 +93,24 @@ static int serve(const struct config *config, struct daemon *daemon, struct node
 	return 0;
 }
 
-/* Only who holds the sockets may touch volumes: so they come before the node service, which undoes
- * what a predecessor left. */
+/* Only who holds the run directory may bind the sockets and touch volumes: so it comes before them,
+ * and before the node service, which undoes what a predecessor left. */
 static int start(const struct config *config, int *ret_exit, struct error *err)
 {
 	const struct node_config node_config = {
 		.run_dir = config->run_dir,
 		.node_id = config->node_id,
-		.driver_name = config->driver_name,
 		.kubelet_root = config->kubelet_root,
 		.topology = &config->topology,
 		.allow_source = &config->allow_source,
 	};
+	_cleanup_close_ int lock_fd = -EBADF;
 	_cleanup_(node_service_free_cleanup) struct node_service *node = NULL;
 	_cleanup_daemon_ struct daemon *daemon = NULL;
-	int r = daemon_new(&daemon, err);
+	int r = run_dir_lock(config->run_dir, "plugin", &lock_fd, err);
 
+	if (r == 0)
+		r = daemon_new(&daemon, err);
 	if (r == 0)
 		r = listen_all(daemon, config, err);
 	if (r == 0)
@@ -134,6 +138,7 @@ int main(int argc, char **argv)
 	_cleanup_config_ struct config config;
 	struct error err = ERROR_INIT;
 
+	fd_fill_stdio();
 	config_read(&config, argc, argv);
 	if (config_check(&config, &err) < 0) {
 		(void)fprintf(stderr, "holdfast-csi: %s\nTry 'holdfast-csi --help'.\n", err.text);

@@ -2,7 +2,6 @@
 #include "csi/node.h"
 
 #include <errno.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 #include "csi/node_recover.h"
@@ -40,8 +39,6 @@ static int init(struct node_service *s, struct error *err)
 	s->stats = stats_new();
 	if (!s->locks || !s->stats)
 		return error_errno(err, -ENOMEM, "start the node service");
-	if (mkdir(s->config.run_dir, 0700) < 0 && errno != EEXIST) /* who starts first makes it */
-		return error_errno(err, -errno, "make the run directory %s", s->config.run_dir);
 	return record_store_open(s->config.run_dir, &s->records, err);
 }
 

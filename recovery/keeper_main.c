@@ -8,15 +8,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -26,6 +23,7 @@
 #include "base/parse.h"
 #include "base/version.h"
 #include "recovery/keeper.h"
+#include "recovery/run_dir.h"
 
 #define OOM_SCORE_FILE "/proc/self/oom_score_adj"
 #define OOM_SCORE_SPARED "-1000"
@@ -46,17 +44,6 @@ struct process {
 	struct loop_timer watchdog;
 	uint64_t watchdog_ns;
 };
-
-/* A closed stdin, stdout or stderr would give its number to something that matters. */
-static void fill_stdio(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	close_fd(&fd);
-}
 
 /* As many files as we may have. Returns how many that is. */
 static uint64_t raise_file_limit(void)
@@ -92,47 +79,6 @@ static int spare_from_oom_killer(void)
 		(void)log_warning_errno(r, "the OOM killer may choose the keeper: %s",
 					OOM_SCORE_FILE);
 	return negative ? -(int)value : (int)value;
-}
-
-/* The run directory is ours alone: who can write to it can have volumes served. */
-static int prepare_run_dir(const char *path, int *ret_fd, struct error *err)
-{
-	_cleanup_close_ int fd = -EBADF;
-	struct stat st;
-
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return error_errno(err, -errno, "make the run directory %s", path);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return error_errno(err, -errno, "open the run directory %s", path);
-	if (fstat(fd, &st) < 0)
-		return error_errno(err, -errno, "fstat %s", path);
-	if (st.st_uid != geteuid())
-		return error_set(err, ERROR_PRECONDITION, -EPERM,
-				 "the run directory %s belongs to uid %u, not to us", path,
-				 st.st_uid);
-	if ((st.st_mode & 07777) != 0700 && fchmod(fd, 0700) < 0)
-		return error_errno(err, -errno, "chmod 0700 %s", path);
-	*ret_fd = TAKE_FD(fd);
-	return 0;
-}
-
-/* One keeper a directory. The lock goes with the process, however it ends. */
-static int lock_run_dir(int dir_fd, const char *path, int *ret_fd, struct error *err)
-{
-	_cleanup_close_ int fd =
-		openat(dir_fd, "keeper.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		return error_errno(err, -errno, "open %s/keeper.lock", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno == EWOULDBLOCK)
-			return error_set(err, ERROR_PRECONDITION, -EADDRINUSE,
-					 "another keeper serves %s; stop it first", path);
-		return error_errno(err, -errno, "lock %s/keeper.lock", path);
-	}
-	*ret_fd = TAKE_FD(fd);
-	return 0;
 }
 
 static void on_signal(void *context, uint32_t events)
@@ -209,14 +155,11 @@ static int serve(const struct settings *settings, const struct worker_program *p
 
 static int run(const struct settings *settings, struct error *err)
 {
-	_cleanup_close_ int dir_fd = -EBADF, lock_fd = -EBADF;
+	_cleanup_close_ int lock_fd = -EBADF;
 	struct worker_program program = { .path = settings->worker,
 					  .log_level = settings->log_level };
-	int r;
+	int r = run_dir_lock(settings->run_dir, "keeper", &lock_fd, err);
 
-	r = prepare_run_dir(settings->run_dir, &dir_fd, err);
-	if (r >= 0)
-		r = lock_run_dir(dir_fd, settings->run_dir, &lock_fd, err);
 	if (r < 0)
 		return r;
 	program.oom_score_adj = spare_from_oom_killer();
@@ -245,7 +188,7 @@ int main(int argc, char **argv)
 	struct error err = ERROR_INIT;
 	enum log_level level;
 
-	fill_stdio();
+	fd_fill_stdio();
 	options_parse(&program, argc, argv);
 	if (log_parse_level(settings.log_level, &level) < 0) {
 		(void)fprintf(stderr,

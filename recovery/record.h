@@ -77,7 +77,7 @@ struct record_store;
 
 /*
  * record_store_open - open RUN_DIR/volumes, which is made (0700) if it is missing. What a killed
- * process left half-written there is removed, so no other process may be writing.
+ * process left half-written there is removed: only who holds run_dir_lock may open it.
  */
 int __must_check record_store_open(const char *run_dir, struct record_store **ret,
 				   struct error *err);

@@ -221,10 +221,28 @@ def test_after_kill_9_the_next_plugin_takes_the_socket_over(plugin):
 
 
 def test_a_second_plugin_does_not_steal_the_socket(plugin, tmp_path):
-    second = Daemon("holdfast-csi", plugin.plugin_args(), tmp_path / "log").start()
+    second = Daemon("holdfast-csi", plugin.plugin_args("--run-dir", tmp_path / "run"), tmp_path / "log").start()
     assert second.process.wait(20) == 1
     assert "another process" in second.text()
     assert probe(plugin)
+
+
+def test_a_second_plugin_does_not_share_the_run_directory(plugin, tmp_path):
+    args = plugin.plugin_args("--endpoint", f"unix://{plugin.base}/b.sock", "--registration-socket", "")
+    second = Daemon("holdfast-csi", args, tmp_path / "log").start()
+    assert second.process.wait(20) == 1
+    assert f"another plugin serves {plugin.run_dir}" in second.text() and "--run-dir" in second.text()
+    assert not os.path.exists(plugin.base / "b.sock") and probe(plugin)
+
+
+def test_without_standard_descriptors_the_log_goes_nowhere_else(plugin):
+    plugin.plugin.stop()
+    args = [str(BUILD / "holdfast-csi"), *plugin.plugin.args]
+    plugin.plugin.process = subprocess.Popen(["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", *args])
+    eventually(plugin._answers, what="plugin's answer")
+    for fd in (1, 2):  # a library takes 0 before main
+        assert os.readlink(f"/proc/{plugin.plugin.pid}/fd/{fd}") == "/dev/null"
+    assert plugin.plugin.terminate() == 0
 
 
 def test_a_file_in_the_sockets_place_is_left_alone(plugin):
@@ -239,7 +257,7 @@ def test_a_file_in_the_sockets_place_is_left_alone(plugin):
 
 
 def test_a_missing_directory_is_named(plugin, tmp_path):
-    args = plugin.plugin_args("--endpoint", f"unix://{plugin.base}/none/csi.sock")
+    args = plugin.plugin_args("--endpoint", f"unix://{plugin.base}/none/csi.sock", "--run-dir", tmp_path / "run")
     other = Daemon("holdfast-csi", args, tmp_path / "log").start()
     assert other.process.wait(20) == 1
     assert f"{plugin.base}/none/csi.sock" in other.text()
