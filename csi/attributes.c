@@ -183,13 +183,14 @@ static bool is_kubelets(const char *key)
 static int decode_kubelets(struct attributes *a, const struct attribute *attribute,
 			   struct error *err)
 {
-	const char *name = attribute->key + strlen(KUBELET_PREFIX);
+	int r;
 
-	if (strcmp(name, "ephemeral") == 0 && parse_bool(attribute->value, &a->ephemeral) < 0)
-		return wrong_value(attribute->key, attribute->value, "\"true\" and \"false\"", err);
-	if (strcmp(name, "pod.uid") == 0)
-		a->pod_uid = attribute->value;
-	return 0;
+	if (strcmp(attribute->key, KUBELET_PREFIX "ephemeral") != 0)
+		return 0;
+	r = validate_text(attribute->key, attribute->value, VALIDATE_STRING_MAX, err);
+	if (r >= 0 && parse_bool(attribute->value, &a->ephemeral) < 0)
+		r = wrong_value(attribute->key, attribute->value, "\"true\" and \"false\"", err);
+	return r;
 }
 
 static int decode_ours(struct attributes *a, const struct attribute *attribute, struct error *err)

@@ -24,9 +24,7 @@ struct attributes {
 	enum volume_consistency consistency;
 	size_t n_given; /* how many of ours there were */
 
-	/* from kubelet's keys; borrowed from the input, NULL when not there */
-	bool ephemeral;
-	const char *pod_uid;
+	bool ephemeral; /* kubelet's: an inline volume */
 };
 
 /*

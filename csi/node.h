@@ -10,7 +10,7 @@
 
 struct node_config { /* checked (csi/config.h), and borrowed for as long as the service lives */
 	const char *run_dir; /* records, and the keeper's socket */
-	const char *node_id, *driver_name;
+	const char *node_id;
 	const char *kubelet_root;	 /* staging and target paths lie below it */
 	const struct strv *topology;	 /* "KEY=VALUE" each */
 	const struct strv *allow_source; /* prefixes below which sources may lie */

@@ -123,7 +123,7 @@ static int collect(struct node_service *s, const struct call *call, const struct
 {
 	struct mountpoint m = node_volume_place(s, record, path);
 	struct volume_facts facts = { .path = path };
-	struct statfs_report report;
+	struct statfs_report report = { 0 };
 	struct error why = ERROR_INIT;
 	_cleanup_close_ int fd = -EBADF;
 	int r = mountpoint_look(&m, &fd, err);

@@ -53,7 +53,6 @@ static void set_up(void)
 	static const struct strv allowed = { prefixes, 1 };
 	static const struct node_config config = { .run_dir = ROOT "/run",
 						   .node_id = "node-1",
-						   .driver_name = "csi.holdfast.dev",
 						   .kubelet_root = ROOT "/kubelet",
 						   .topology = &none,
 						   .allow_source = &allowed };
