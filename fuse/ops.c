@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fuse/ops_context.h"
+#include "fuse/ops.h"
 
 #include <errno.h>
 #include <sys/resource.h>
 
 #include "base/clock.h"
+#include "fuse/ops_context.h"
 
 #define TRIM_IDLE_NS (20 * NSEC_PER_SEC)
 
