@@ -5,15 +5,20 @@
 #include <ctype.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <systemd/sd-journal.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/fd.h"
 
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 #define LINE_MAX_BYTES                                                                           \
@@ -25,6 +30,7 @@ static const char *log_name = "holdfast";
 static enum log_level log_max_level = LOG_LEVEL_INFO;
 static bool log_to_journal;
 static bool log_to_stderr_too;
+static bool log_stderr_is_pipe;
 static atomic_uint log_dropped;
 static _Thread_local struct log_field *log_fields;
 
@@ -65,6 +71,7 @@ void log_open(const char *name, enum log_level max_level)
 	/* systemd sets JOURNAL_STREAM where stderr is the journal; in a container it is `kubectl
 	 * logs` */
 	log_to_stderr_too = !getenv("JOURNAL_STREAM");
+	log_stderr_is_pipe = fstat(STDERR_FILENO, &st) == 0 && S_ISFIFO(st.st_mode);
 }
 
 void log_field_push(struct log_field *field, const char *name, const char *value)
@@ -150,19 +157,43 @@ static void line_time(struct line *line)
 	line_str(line, milli);
 }
 
+static bool has_room(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT);
+}
+
 /* Whether stderr takes a whole line at once. Regular files and sockets always say so. */
 static bool stderr_has_room(void)
 {
-	struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+	return has_room(STDERR_FILENO);
+}
 
-	return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT);
+/*
+ * A pipe that other threads and processes fill too is written to without waiting, as if it was
+ * non-blocking: making it so would change it for all who share it. Kernels before 6.4 can't
+ * (EOPNOTSUPP), nor do other files need it.
+ */
+static bool stderr_write(const struct line *line)
+{
+	struct iovec iov = { (void *)line->text, line->used };
+	ssize_t n = -1;
+
+	if (!stderr_has_room())
+		return false;
+	errno = EOPNOTSUPP;
+	if (log_stderr_is_pipe)
+		n = pwritev2(STDERR_FILENO, &iov, 1, -1, RWF_NOWAIT);
+	if (n < 0 && errno == EOPNOTSUPP)
+		n = write(STDERR_FILENO, line->text, line->used);
+	return n == (ssize_t)line->used;
 }
 
 static void stderr_put(struct line *line)
 {
 	line->text[line->used++] = '\n';
-	if (!stderr_has_room() ||
-	    write(STDERR_FILENO, line->text, line->used) != (ssize_t)line->used)
+	if (!stderr_write(line))
 		atomic_fetch_add(&log_dropped, 1);
 }
 
@@ -204,6 +235,34 @@ static void write_logfmt(enum log_level level, const char *message)
 	stderr_put(&line);
 }
 
+static bool journal_has_room(void)
+{
+	static const struct sockaddr_un address = { AF_UNIX, JOURNAL_SOCKET };
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	return fd >= 0 && connect(fd, (const void *)&address, sizeof(address)) == 0 && has_room(fd);
+}
+
+/*
+ * sd_journal_sendv(3) waits for as long as the journal's queue is full: so it is asked first, one
+ * thread at a time. A thread that waits all the same, because another process took the last place,
+ * is the only one: the others do not wait for it.
+ */
+static int journal_send(const struct iovec *iov, int n)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct timespec patience;
+	int r;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &patience);
+	patience.tv_sec++;
+	if (pthread_mutex_clocklock(&lock, CLOCK_MONOTONIC, &patience) != 0)
+		return -EAGAIN;
+	r = journal_has_room() ? sd_journal_sendv(iov, n) : -EAGAIN;
+	(void)pthread_mutex_unlock(&lock);
+	return r;
+}
+
 static int write_journal(enum log_level level, const char *file, int line, const char *func,
 			 const char *message)
 {
@@ -225,7 +284,7 @@ static int write_journal(enum log_level level, const char *file, int line, const
 		(void)snprintf(values[fields], sizeof(values[fields]), "%s=%s", f->name, f->value);
 		iov[n++] = (struct iovec){ values[fields], strlen(values[fields]) };
 	}
-	return sd_journal_sendv(iov, n);
+	return journal_send(iov, n);
 }
 
 static void emit(enum log_level level, const char *file, int line, const char *func,

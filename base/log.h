@@ -11,9 +11,9 @@
  * thread logs until the end of the enclosing block. Names are journal field names (upper case);
  * logfmt shows them in lower case.
  *
- * A reader that does not keep up never stalls the daemon: a line for which stderr has no room is
- * dropped, and the number of dropped lines is logged as soon as there is room again. Secrets are
- * never passed to this module.
+ * A reader that does not keep up never stalls the daemon: an entry for which the journal has no
+ * room goes to stderr alone, a line for which stderr has no room is dropped, and the number of
+ * dropped lines is logged as soon as there is room again. Secrets are never passed to this module.
  */
 
 #include "base/macros.h"

@@ -2,6 +2,7 @@
 #include "tests/unit/unit.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -170,8 +171,11 @@ static void capture(void (*emit)(void), char *buf, size_t size)
 
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
 	assert_true(dup2(out[1], STDERR_FILENO) >= 0);
+	(void)unsetenv("JOURNAL_STREAM");
+	log_open("test", LOG_LEVEL_INFO);
 	emit();
 	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+	log_open("test", LOG_LEVEL_INFO);
 	close_fd(&out[1]);
 	close_fd(&saved);
 	n = fd_read_all(out[0], buf, size - 1);
@@ -222,6 +226,31 @@ static void a_reader_that_does_not_keep_up_never_stalls_the_writer(void **state)
 	assert_non_null(strstr(text, "msg=after"));
 }
 
+static void *fill(void *arg)
+{
+	emit_too_much();
+	return NULL;
+}
+
+static void emit_from_threads(void)
+{
+	pthread_t threads[8];
+
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, fill, NULL), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+}
+
+static void nor_does_it_stall_several_writers_of_one_pipe(void **state)
+{
+	static char text[256 * 1024];
+
+	for (int i = 0; i < 100; i++)
+		capture(emit_from_threads, text, sizeof(text));
+	assert_true(strlen(text) > 32 * 1024);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -235,6 +264,7 @@ int main(void)
 		cmocka_unit_test(a_stale_socket_is_replaced_and_a_live_one_is_not),
 		cmocka_unit_test(a_log_line_is_one_line_of_logfmt),
 		cmocka_unit_test(a_reader_that_does_not_keep_up_never_stalls_the_writer),
+		cmocka_unit_test(nor_does_it_stall_several_writers_of_one_pipe),
 	};
 
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);
