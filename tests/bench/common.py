@@ -54,7 +54,7 @@ class Contenders:
         self.paths["bindfs"] = self.bindfs
 
     def close(self):
-        subprocess.run(["fusermount3", "-u", "-z", str(self.bindfs)], check=False)
+        subprocess.run(["umount", "--lazy", str(self.bindfs)], check=True)
         for volume in self.volumes:
             volume.down()
 
