@@ -16,6 +16,8 @@
 _Static_assert(sizeof(struct ledger_node) <= 128, "a million nodes are read at each takeover");
 _Static_assert(sizeof(struct ledger_handle) == 32, "two to a cache line");
 _Static_assert(sizeof(struct ledger_name) == 256, "sixteen to a page");
+_Static_assert(sizeof(struct ledger_thread) == 64, "one to a cache line");
+_Static_assert(sizeof(struct ledger_inbox) % 4096 == 0, "each begins on a page");
 
 #define PART_ALIGN 65536ULL /* the largest page of any architecture we know */
 #define PART_SIZE(bytes) (((bytes) + PART_ALIGN - 1) & ~(PART_ALIGN - 1))
@@ -24,7 +26,8 @@ _Static_assert(sizeof(struct ledger_name) == 256, "sixteen to a page");
 #define NODES_OFFSET (DEVS_OFFSET + PART_SIZE(sizeof(struct ledger_dev) * LEDGER_MAX_DEVS))
 #define HANDLES_OFFSET (NODES_OFFSET + PART_SIZE(sizeof(struct ledger_node) * LEDGER_MAX_NODES))
 #define NAMES_OFFSET (HANDLES_OFFSET + PART_SIZE(sizeof(struct ledger_handle) * LEDGER_MAX_HANDLES))
-#define LEDGER_SIZE (NAMES_OFFSET + PART_SIZE(sizeof(struct ledger_name) * LEDGER_MAX_NODES))
+#define INBOXES_OFFSET (NAMES_OFFSET + PART_SIZE(sizeof(struct ledger_name) * LEDGER_MAX_NODES))
+#define LEDGER_SIZE (INBOXES_OFFSET + PART_SIZE(sizeof(struct ledger_inbox) * LEDGER_MAX_INBOXES))
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -80,6 +83,7 @@ int ledger_create(const struct volume_config *config, const struct connection_st
 	header->node_size = sizeof(struct ledger_node);
 	header->handle_size = sizeof(struct ledger_handle);
 	header->dev_size = sizeof(struct ledger_dev);
+	header->inbox_size = sizeof(struct ledger_inbox);
 	header->config = *config;
 	header->connection = *connection;
 	header->magic = LEDGER_MAGIC;
@@ -114,7 +118,8 @@ static int check_header(const struct ledger_header *header, struct error *err)
 		return error_set(err, ERROR_INVALID, -EBADMSG, "this is no ledger");
 	if (header->version != LEDGER_VERSION || header->node_size != sizeof(struct ledger_node) ||
 	    header->handle_size != sizeof(struct ledger_handle) ||
-	    header->dev_size != sizeof(struct ledger_dev))
+	    header->dev_size != sizeof(struct ledger_dev) ||
+	    header->inbox_size != sizeof(struct ledger_inbox))
 		return error_set(err, ERROR_PRECONDITION, -EPROTONOSUPPORT,
 				 "the ledger has version %u, this build knows %u: stage the volume "
 				 "again",
@@ -178,4 +183,9 @@ struct ledger_handle *ledger_handles(struct ledger *ledger)
 struct ledger_name *ledger_names(struct ledger *ledger)
 {
 	return (struct ledger_name *)(void *)(ledger->base + NAMES_OFFSET);
+}
+
+struct ledger_inbox *ledger_inboxes(struct ledger *ledger)
+{
+	return (struct ledger_inbox *)(void *)(ledger->base + INBOXES_OFFSET);
 }

@@ -10,8 +10,8 @@
  * successor has to make sense of what it finds. Nothing in it is a pointer. The worker that reads a
  * ledger trusts no number in it: indexes and sizes are checked.
  *
- * The parts, each on a page boundary: header, devices, nodes, open handles, names. A node or handle
- * is named by its index; index 0 is never used, so that 0 means none.
+ * The parts, each on a page boundary: header, devices, nodes, open handles, names, inboxes. A node
+ * or handle is named by its index; index 0 is never used, so that 0 means none.
  */
 
 #include <stdatomic.h>
@@ -22,7 +22,7 @@
 #include "fuse/volume.h"
 
 #define LEDGER_MAGIC 0x5244474c54464c48ULL /* "HLFTLGDR" */
-#define LEDGER_VERSION 1
+#define LEDGER_VERSION 2
 
 #define LEDGER_MAX_NODES (1U << 24)
 #define LEDGER_MAX_HANDLES (1U << 20)
@@ -31,17 +31,62 @@
 	40		    /* bytes of a struct file_handle's f_handle that a node has room for */
 #define LEDGER_NAME_MAX 255 /* NAME_MAX of every file system that can be a source */
 
+/* Threads that serve a volume, and so inboxes, at most. */
+#define LEDGER_MAX_INBOXES 64
+
+/* What a thread of the worker is doing, for the keeper, which maps no more than the header. */
+struct ledger_thread {
+	_Atomic uint64_t unique; /* of the request in hand; 0: none */
+	_Atomic uint64_t
+		since_ns; /* CLOCK_MONOTONIC, when this worker began it; 0: it did not yet */
+	_Atomic uint64_t nodeid;
+	_Atomic uint64_t served; /* requests, by all workers */
+	_Atomic uint32_t opcode;
+	_Atomic uint32_t deaths; /* of workers, in a row, that are laid to this request's charge */
+	_Atomic int32_t tid;	 /* of the thread, in the worker's pid namespace; 0: none */
+	uint32_t reserved[5];
+};
+
+/* How the last worker ended, as the keeper saw it. */
+enum ledger_end {
+	LEDGER_END_NONE = 0,	/* there was none before this one, or the keeper died with it */
+	LEDGER_END_CRASH = 1,	/* by itself, out of memory, or killed because it hung */
+	LEDGER_END_KILLED = 2,	/* SIGKILL by somebody */
+	LEDGER_END_PLANNED = 3, /* the keeper replaced it: says nothing about any request */
+};
+
+/*
+ * A change of a node's count of references that goes with a change of a request's list of them
+ * (refs.h): the values that both shall have, so that a successor can finish what was begun.
+ */
+struct ledger_update {
+	_Atomic uint32_t valid;
+	uint32_t node;	/* index; 0: no count is changed */
+	uint32_t inbox; /* index */
+	uint32_t n_refs, n_forgotten;
+	uint32_t reserved;
+	uint64_t lookups, ref; /* ref: the last of n_refs */
+};
+
 struct ledger_header {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t node_size, handle_size, dev_size; /* sizeof, so that a foreign layout is noticed */
+	uint32_t node_size, handle_size, dev_size, inbox_size; /* sizeof, so that a foreign layout
+								  is noticed */
 	struct volume_config config;
 	struct connection_state connection;
 	_Atomic uint64_t epoch; /* counts workers; raised by each as it attaches */
-	/* Progress, for the keeper: a worker that reads requests and answers none is stuck. */
-	_Atomic uint64_t requests_read, requests_answered;
 	_Atomic uint32_t nodes_used,
 		handles_used; /* high-water marks: records beyond were never touched */
+	/* for the successor of the worker that has just ended, by the keeper */
+	_Atomic uint64_t ended_ns; /* CLOCK_MONOTONIC */
+	_Atomic uint32_t end;	   /* enum ledger_end */
+	/* requests that were answered EIO because they killed worker after worker, and the last */
+	_Atomic uint32_t poisoned;
+	_Atomic uint32_t poison_opcode;
+	_Atomic uint64_t poison_nodeid;
+	struct ledger_update update;
+	struct ledger_thread threads[LEDGER_MAX_INBOXES];
 };
 
 /* ledger_dev.state, ledger_node.state, ledger_handle.state: what is neither is taken for FREE. */
@@ -121,6 +166,43 @@ struct ledger_name {
 	char name[LEDGER_NAME_MAX + 1];
 };
 
+/* Who a name belonged to at some moment; ino 0: nobody had it. */
+struct ledger_identity {
+	uint64_t dev, ino;
+	int64_t birth_sec;
+	uint32_t birth_nsec;
+	uint32_t mode; /* the type alone, S_IFMT */
+};
+
+enum ledger_intent_state {
+	LEDGER_INTENT_NONE = 0,
+	LEDGER_INTENT_BEGUN = 1, /* the system call may have been made or not: `before` tells */
+	LEDGER_INTENT_DONE = 2,	 /* `result` is its outcome */
+};
+
+/* What a request that must not run twice is about to do (once.h). */
+struct ledger_intent {
+	_Atomic uint32_t state; /* enum ledger_intent_state */
+	int32_t result;		/* 0, a count, or -errno */
+	struct ledger_identity before[2];
+	uint64_t size; /* of the file that is appended to */
+};
+
+/*
+ * One thread's place for requests: the kernel writes a request right into `data`, so that whatever
+ * a worker had taken from the connection when it died is there for its successor (inbox.h). No
+ * request is there while the length in its header is 0.
+ */
+#define LEDGER_MAX_REFS 2040 /* more than the entries of the largest READDIRPLUS reply */
+#define LEDGER_INBOX_DATA_MAX (240U << 10)
+struct ledger_inbox {
+	struct ledger_intent intent;
+	_Atomic uint32_t n_refs;	/* references to nodes that the answer hands out */
+	_Atomic uint32_t n_forgotten;	/* of a FORGET's nodes: how many were dealt with */
+	uint64_t refs[LEDGER_MAX_REFS]; /* node ids */
+	_Alignas(4096) unsigned char data[LEDGER_INBOX_DATA_MAX];
+};
+
 struct ledger; /* a mapping in this process */
 
 /*
@@ -154,3 +236,6 @@ struct ledger_dev *ledger_devs(struct ledger *ledger);
 struct ledger_node *ledger_nodes(struct ledger *ledger);
 struct ledger_handle *ledger_handles(struct ledger *ledger);
 struct ledger_name *ledger_names(struct ledger *ledger);
+
+/* ledger_inboxes - LEDGER_MAX_INBOXES of them. */
+struct ledger_inbox *ledger_inboxes(struct ledger *ledger);

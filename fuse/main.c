@@ -103,6 +103,11 @@ static void report(const struct error *err)
 		(void)log_warning_errno(-errno, "report to the keeper");
 }
 
+static void undo(void *userdata, uint64_t unique, bool given_up)
+{
+	ops_undo(userdata, unique, given_up);
+}
+
 static void trim(void *userdata)
 {
 	ops_trim(userdata);
@@ -122,7 +127,8 @@ static int serve(struct ledger *ledger, struct error *err)
 	struct session_params params = {
 		.dev_fd = WORKER_FD_DEV,
 		.ops = &ops_table,
-		.header = header,
+		.ledger = ledger,
+		.undo = undo,
 		.n_threads = SESSION_THREADS,
 		.tick = trim,
 	};

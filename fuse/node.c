@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "fuse/fdcache.h"
 #include "fuse/node_index.h"
+#include "fuse/refs.h"
 #include "fuse/slots.h"
 
 /* How many descriptors are kept where files can be opened again by handle. */
@@ -145,19 +146,55 @@ static uint32_t make_locked(struct node_table *table, const struct source_identi
 	return index;
 }
 
-static uint64_t remember_locked(struct node_table *table, const struct source_identity *identity,
-				uint64_t parent, const char *name, bool *ret_found_again)
+static bool is_unused(const struct ledger_node *record)
+{
+	return atomic_load(&record->lookups) == 0 && atomic_load(&record->opens) == 0;
+}
+
+/*
+ * Called with the lock held, for a node that nobody refers to. The generation goes up first: should
+ * the worker die right here, its successor sees a live node without references under an id that
+ * was never told to anybody, and frees it.
+ */
+static void free_locked(struct node_table *table, uint32_t index)
+{
+	struct ledger_node *record = &table->records[index];
+
+	node_index_remove(table->index, record_hash(record), index);
+	atomic_fetch_add(&record->generation, 1);
+	atomic_store_explicit(&record->state, LEDGER_FREE, memory_order_release);
+	slots_give(&table->slots, index);
+}
+
+/* Returns whether the node went with its last reference. */
+static bool free_if_unused(struct node_table *table, uint32_t index)
+{
+	if (index == FUSE_ROOT_ID || !is_unused(&table->records[index]))
+		return false;
+	free_locked(table, index);
+	return true;
+}
+
+static int remember_locked(struct node_table *table, const struct source_identity *identity,
+			   uint64_t parent, const char *name, bool *ret_found_again,
+			   uint64_t *ret_id)
 {
 	uint32_t index = find_locked(table, identity);
+	int r;
 
 	if (index == 0)
 		index = make_locked(table, identity);
 	if (index == 0)
-		return 0;
-	atomic_fetch_add(&table->records[index].lookups, 1);
+		return -ENFILE;
+	r = refs_take(table->ledger, index, id_of(table, index));
+	if (r < 0) {
+		(void)free_if_unused(table, index);
+		return r;
+	}
 	set_name(table, index, parent, name);
 	*ret_found_again = table->records[index].handle.size > 0 || name;
-	return id_of(table, index);
+	*ret_id = id_of(table, index);
+	return 0;
 }
 
 /* Consumes fd, the only way to the node's file. */
@@ -176,15 +213,16 @@ int node_remember(struct node_table *table, const struct source_identity *identi
 {
 	struct fdcache_pin pin;
 	bool found_again = false;
-	uint64_t id;
+	uint64_t id = 0;
+	int r;
 
 	(void)pthread_mutex_lock(&table->lock);
-	id = remember_locked(table, identity, parent, name, &found_again);
+	r = remember_locked(table, identity, parent, name, &found_again, &id);
 	(void)pthread_mutex_unlock(&table->lock);
 	*ret_id = id;
-	if (id == 0 || id == FUSE_ROOT_ID) {
+	if (r < 0 || id == FUSE_ROOT_ID) {
 		close_fd(&fd);
-		return id ? 0 : -ENFILE;
+		return r;
 	}
 	if (fd >= 0 && !found_again)
 		keep_fd(table, id, fd);
@@ -193,68 +231,54 @@ int node_remember(struct node_table *table, const struct source_identity *identi
 	return 0;
 }
 
-/*
- * Called with the lock held, for a node that nobody refers to. The generation goes up first: should
- * the worker die right here, its successor sees a live node without references under an id that
- * was never told to anybody, and frees it.
- */
-static void free_locked(struct node_table *table, uint32_t index)
+int node_refer(struct node_table *table, uint64_t id)
 {
-	struct ledger_node *record = &table->records[index];
+	int r = -ESTALE;
 
-	node_index_remove(table->index, record_hash(record), index);
-	atomic_fetch_add(&record->generation, 1);
-	atomic_store_explicit(&record->state, LEDGER_FREE, memory_order_release);
-	slots_give(&table->slots, index);
+	(void)pthread_mutex_lock(&table->lock);
+	if (node_record(table, id))
+		r = refs_take(table->ledger, ledger_id_index(id), id);
+	(void)pthread_mutex_unlock(&table->lock);
+	return r;
 }
 
-static bool is_unused(const struct ledger_node *record)
+void node_forget(struct node_table *table, uint64_t id, uint64_t n)
 {
-	return atomic_load(&record->lookups) == 0 && atomic_load(&record->opens) == 0;
-}
-
-/* Applies `change` to a node and frees it if nothing refers to it any more. */
-static void update(struct node_table *table, uint64_t id,
-		   void (*change)(struct ledger_node *record, uint64_t n), uint64_t n)
-{
-	struct ledger_node *record;
+	uint32_t index = ledger_id_index(id);
 	bool gone = false;
 
 	(void)pthread_mutex_lock(&table->lock);
-	record = node_record(table, id);
-	if (record) {
-		change(record, n);
-		gone = is_unused(record) && id != FUSE_ROOT_ID;
-		if (gone)
-			free_locked(table, ledger_id_index(id));
-	}
+	if (!node_record(table, id))
+		index = 0;
+	refs_forget(table->ledger, index, n);
+	if (index)
+		gone = free_if_unused(table, index);
 	(void)pthread_mutex_unlock(&table->lock);
 	if (gone)
 		fdcache_drop(table->fds, id);
 }
 
-static void drop_lookups(struct ledger_node *record, uint64_t n)
+/* Gives the last reference back. Returns the id if the node went with it, else 0. */
+static uint64_t take_back_one(struct node_table *table)
 {
-	uint64_t lookups = atomic_load(&record->lookups);
+	uint64_t id = refs_last();
+	uint32_t index = node_record(table, id) ? ledger_id_index(id) : 0;
 
-	atomic_store(&record->lookups, lookups > n ? lookups - n : 0);
+	refs_give_back(table->ledger, index);
+	return index && free_if_unused(table, index) ? id : 0;
 }
 
-static void add_opens(struct ledger_node *record, uint64_t n)
+void node_take_back(struct node_table *table)
 {
-	atomic_fetch_add(&record->opens, (uint32_t)n);
-}
+	while (refs_count() > 0) {
+		uint64_t gone;
 
-static void drop_opens(struct ledger_node *record, uint64_t n)
-{
-	uint32_t opens = atomic_load(&record->opens);
-
-	atomic_store(&record->opens, opens > n ? opens - (uint32_t)n : 0);
-}
-
-void node_forget(struct node_table *table, uint64_t id, uint64_t n)
-{
-	update(table, id, drop_lookups, n);
+		(void)pthread_mutex_lock(&table->lock);
+		gone = take_back_one(table);
+		(void)pthread_mutex_unlock(&table->lock);
+		if (gone)
+			fdcache_drop(table->fds, gone);
+	}
 }
 
 bool node_has_handle(struct node_table *table, uint64_t id)
@@ -271,12 +295,29 @@ bool node_has_handle(struct node_table *table, uint64_t id)
 
 void node_opened(struct node_table *table, uint64_t id)
 {
-	update(table, id, add_opens, 1);
+	struct ledger_node *record;
+
+	(void)pthread_mutex_lock(&table->lock);
+	record = node_record(table, id);
+	if (record)
+		atomic_fetch_add(&record->opens, 1);
+	(void)pthread_mutex_unlock(&table->lock);
 }
 
 void node_closed(struct node_table *table, uint64_t id)
 {
-	update(table, id, drop_opens, 1);
+	struct ledger_node *record;
+	bool gone = false;
+
+	(void)pthread_mutex_lock(&table->lock);
+	record = node_record(table, id);
+	if (record && atomic_load(&record->opens) > 0)
+		atomic_fetch_sub(&record->opens, 1);
+	if (record)
+		gone = free_if_unused(table, ledger_id_index(id));
+	(void)pthread_mutex_unlock(&table->lock);
+	if (gone)
+		fdcache_drop(table->fds, id);
 }
 
 static int copy_place(struct node_table *table, uint64_t id, struct place *ret)
@@ -668,6 +709,7 @@ static int load(struct node_table *table, uint32_t max_fds, struct error *err)
 	r = load_root(table);
 	if (r < 0)
 		return error_errno(err, r, "look at the source directory");
+	refs_recover(table->ledger);
 	load_records(table);
 	return 0;
 }

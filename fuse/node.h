@@ -50,13 +50,24 @@ DEFINE_CLEANUP(struct node_table *, node_table_free);
  * node_remember - the node of a file, made if it has none yet, with one more reference by the
  * kernel. `parent` and `name` say where it was found; name may be NULL (it has none: O_TMPFILE).
  * `fd`, O_PATH, open on the file, is consumed in any case; negative if there is none to keep.
- * Returns 0 or -errno; -ENFILE when all nodes are in use.
+ * Returns 0 or -errno; -ENFILE when all nodes are in use, -ENOBUFS when the current request has
+ * handed out as many as it can.
  */
 int __must_check node_remember(struct node_table *table, const struct source_identity *identity,
 			       uint64_t parent, const char *name, int fd, uint64_t *ret_id);
 
+/*
+ * node_refer - one more reference by the kernel to a node that is there. Returns 0, -ESTALE when
+ * the id is not known, or -ENOBUFS.
+ */
+int __must_check node_refer(struct node_table *table, uint64_t id);
+
 /* node_forget - the kernel dropped `n` references; without any, and not open, the node is gone. */
 void node_forget(struct node_table *table, uint64_t id, uint64_t n);
+
+/* node_take_back - what node_remember and node_refer handed out for the current request (refs.h)
+ * does not go to the kernel after all. */
+void node_take_back(struct node_table *table);
 
 /* A node's descriptor, kept open for as long as the reference is held. */
 struct node_ref {

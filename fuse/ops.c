@@ -116,6 +116,15 @@ void ops_trim(struct ops *ops)
 	node_fds_trim(ops->nodes, TRIM_IDLE_NS, false);
 }
 
+void ops_undo(struct ops *ops, uint64_t unique, bool given_up)
+{
+	struct handle_open open;
+
+	node_take_back(ops->nodes);
+	if (given_up && handle_find(ops->handles, unique, &open))
+		handle_release(ops->handles, open.fh);
+}
+
 uint64_t ops_raise_fd_limit(void)
 {
 	/* fs.nr_open's default; more needs CAP_SYS_RESOURCE and a sysctl */

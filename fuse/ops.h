@@ -41,6 +41,12 @@ extern const struct fuse_lowlevel_ops ops_table;
 void ops_trim(struct ops *ops);
 
 /*
+ * ops_undo - a request that an earlier worker did not answer runs again, or is given up: take back
+ * what its answer would have handed out. An open file is kept for the request that runs again.
+ */
+void ops_undo(struct ops *ops, uint64_t unique, bool given_up);
+
+/*
  * ops_raise_fd_limit - raise RLIMIT_NOFILE as far as this process may. Returns the limit that holds
  * now.
  */

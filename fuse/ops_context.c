@@ -104,7 +104,7 @@ void ops_reply_entry(fuse_req_t req, int r, const struct fuse_entry_param *entry
 	if (r < 0)
 		ops_reply_status(req, r);
 	else if (fuse_reply_entry(req, entry) == -ENOENT)
-		node_forget(ops->nodes, entry->ino, 1);
+		node_take_back(ops->nodes);
 }
 
 int ops_as_caller(fuse_req_t req, struct creds *creds, mode_t umask)

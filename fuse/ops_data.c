@@ -3,14 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "fuse/buffer.h"
-
-#ifndef RWF_APPEND
-#define RWF_APPEND 0x00000010
-#endif
+#include "fuse/once.h"
 
 /* A worker that is busy for long looks like one that hangs; the caller goes on with the rest. */
 #define COPY_MAX (64U << 20)
@@ -56,21 +52,12 @@ void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 		ops_reply_status(req, r);
 }
 
-/*
- * All of it, or as much as goes. O_APPEND is as the application has it now: it may have changed
- * since it opened the file (fcntl(2)).
- */
-static ssize_t write_file(int fd, const char *buf, size_t size, off_t off, bool append)
+static ssize_t write_at(int fd, const char *buf, size_t size, off_t off)
 {
-	_cleanup_creds_ struct creds creds = CREDS_INIT;
-	int r = creds_enter_writer(&creds, request_current()->kill_suidgid);
 	size_t done = 0;
 
-	if (r < 0)
-		return r;
 	while (done < size) {
-		struct iovec iov = { .iov_base = (char *)buf + done, .iov_len = size - done };
-		ssize_t n = pwritev2(fd, &iov, 1, off + (off_t)done, append ? RWF_APPEND : 0);
+		ssize_t n = pwrite(fd, buf + done, size - done, off + (off_t)done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -81,6 +68,20 @@ static ssize_t write_file(int fd, const char *buf, size_t size, off_t off, bool 
 		done += (size_t)n;
 	}
 	return (ssize_t)done;
+}
+
+/*
+ * All of it, or as much as goes. O_APPEND is as the application has it now: it may have changed
+ * since it opened the file (fcntl(2)).
+ */
+static ssize_t write_file(int fd, const char *buf, size_t size, off_t off, bool append)
+{
+	_cleanup_creds_ struct creds creds = CREDS_INIT;
+	int r = creds_enter_writer(&creds, request_current()->kill_suidgid);
+
+	if (r < 0)
+		return r;
+	return append ? once_append(fd, buf, size) : write_at(fd, buf, size, off);
 }
 
 void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,

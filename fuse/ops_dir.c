@@ -54,7 +54,7 @@ void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		ops_reply_status(req, -ENOSYS);
 		return;
 	}
-	if (request->resent && handle_find(ops->handles, request->unique, &open)) {
+	if (request->again && handle_find(ops->handles, request->unique, &open)) {
 		r = 0;
 	} else {
 		r = node_get(ops->nodes, ino, false, &node);
@@ -149,20 +149,6 @@ static int list(struct listing *l, off_t off)
 	return 0;
 }
 
-/* Nobody got the answer: the references in it are given back. */
-static void forget_listing(struct listing *l)
-{
-	size_t at = 0;
-
-	while (at < l->used) {
-		const struct fuse_direntplus *e = (const void *)(l->reply + at);
-
-		if (e->entry_out.nodeid)
-			node_forget(l->ops->nodes, e->entry_out.nodeid, 1);
-		at += FUSE_DIRENTPLUS_SIZE(e);
-	}
-}
-
 /* The directory's descriptor. Without a handle it is opened for this request alone, as a position
  * in it can't be shared. */
 static int open_listing(struct listing *l, uint64_t fh, struct handle_ref *handle, int *own_fd)
@@ -204,8 +190,8 @@ static int reply_listing(struct listing *l, uint64_t fh, off_t off)
 		r = list(l, off);
 	if (r < 0)
 		return r;
-	if (fuse_reply_buf(l->req, l->reply, l->used) == -ENOENT && l->plus)
-		forget_listing(l);
+	if (fuse_reply_buf(l->req, l->reply, l->used) == -ENOENT)
+		node_take_back(l->ops->nodes);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "fuse/once.h"
 #include "fuse/uapi.h"
 
 /* What a created file is opened with; the rest of the flags is the kernel's affair, or needs
@@ -79,7 +80,7 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		ops_reply_status(req, -ENOSYS);
 		return;
 	}
-	if (request->resent && handle_find(ops->handles, request->unique, &open))
+	if (request->again && handle_find(ops->handles, request->unique, &open))
 		r = 0;
 	else
 		r = open_file(ops, &open);
@@ -94,22 +95,57 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
  * making one, not for opening one that somebody else has made meanwhile: ESTALE makes it look
  * again. With an access mode that the file's own bits forbid it is open all the same.
  */
-static int create_as_caller(fuse_req_t req, int dir_fd, const char *name, mode_t mode, int flags)
+struct creating {
+	fuse_req_t req;
+	int dir_fd;
+	const char *name;
+	mode_t mode;
+	int flags;
+};
+
+static int create_as_caller(void *context)
 {
 	_cleanup_creds_ struct creds creds = CREDS_INIT;
-	struct ops *ops = ops_of(req);
-	bool exclusive = flags & O_EXCL;
-	int r;
+	const struct creating *what = context;
+	struct ops *ops = ops_of(what->req);
+	int r = ops_as_caller(what->req, &creds, fuse_req_ctx(what->req)->umask);
 
-	r = ops_as_caller(req, &creds, fuse_req_ctx(req)->umask);
 	if (r < 0)
 		return r;
 	if (request_current()->opcode == FUSE_TMPFILE)
-		return node_openat(ops->nodes, dir_fd, ".",
-				   (flags & (CREATE_FLAGS | O_EXCL)) | O_TMPFILE, mode);
-	r = node_openat(ops->nodes, dir_fd, name,
-			(flags & CREATE_FLAGS) | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
-	return r == -EEXIST && !exclusive ? -ESTALE : r;
+		return node_openat(ops->nodes, what->dir_fd, ".",
+				   (what->flags & (CREATE_FLAGS | O_EXCL)) | O_TMPFILE, what->mode);
+	return node_openat(ops->nodes, what->dir_fd, what->name,
+			   (what->flags & CREATE_FLAGS) | O_CREAT | O_EXCL | O_NOFOLLOW,
+			   what->mode);
+}
+
+/* An earlier worker has made it for this request. */
+static int open_created(void *context)
+{
+	const struct creating *what = context;
+
+	return node_openat(ops_of(what->req)->nodes, what->dir_fd, what->name,
+			   (what->flags & CREATE_FLAGS) | O_NOFOLLOW, 0);
+}
+
+/* A file without a name is made anew, as it went with the worker. */
+static int create_once(struct creating *what)
+{
+	const struct once_making once = {
+		.dir_fd = what->dir_fd,
+		.name = what->name,
+		.type = S_IFREG,
+		.make = create_as_caller,
+		.found = open_created,
+		.context = what,
+	};
+	int r;
+
+	if (request_current()->opcode == FUSE_TMPFILE)
+		return create_as_caller(what);
+	r = once_make(&once);
+	return r == -EEXIST && !(what->flags & O_EXCL) ? -ESTALE : r;
 }
 
 static int create_file(fuse_req_t req, struct handle_open *open, uint64_t parent, const char *name,
@@ -118,6 +154,7 @@ static int create_file(fuse_req_t req, struct handle_open *open, uint64_t parent
 	_cleanup_node_ref_ struct node_ref dir = NODE_REF_INIT;
 	_cleanup_close_ int fd = -EBADF;
 	struct ops *ops = ops_of(req);
+	struct creating creating = { .req = req, .name = name, .mode = mode, .flags = open->flags };
 	bool nameless = request_current()->opcode == FUSE_TMPFILE;
 	int keep = -EBADF, r;
 
@@ -127,7 +164,8 @@ static int create_file(fuse_req_t req, struct handle_open *open, uint64_t parent
 		r = ops_open_parent(ops, parent, name, true, &dir);
 	if (r < 0)
 		return r;
-	fd = create_as_caller(req, dir.fd, name, mode, open->flags);
+	creating.dir_fd = dir.fd;
+	fd = create_once(&creating);
 	if (fd < 0)
 		return fd;
 	if (nameless) /* the way to it for as long as it has no name */
@@ -138,7 +176,7 @@ static int create_file(fuse_req_t req, struct handle_open *open, uint64_t parent
 	open->node = ret->ino;
 	r = handle_new(ops->handles, open, TAKE_FD(fd));
 	if (r < 0)
-		node_forget(ops->nodes, ret->ino, 1);
+		node_take_back(ops->nodes);
 	return r;
 }
 
@@ -152,8 +190,12 @@ static int find_created(struct ops *ops, uint64_t unique, struct handle_open *op
 	if (!handle_find(ops->handles, unique, open))
 		return -ENOENT;
 	r = ops_stat(ops, open->node, &st);
-	if (r < 0)
+	if (r >= 0)
+		r = node_refer(ops->nodes, open->node);
+	if (r < 0) {
+		handle_release(ops->handles, open->fh); /* it went with the worker */
 		return r;
+	}
 	*ret = (struct fuse_entry_param){
 		.ino = open->node,
 		.attr = st,
@@ -172,7 +214,7 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 	struct fuse_entry_param entry;
 	int r = -ENOENT;
 
-	if (request->resent)
+	if (request->again)
 		r = find_created(ops, request->unique, &open, &entry);
 	if (r < 0)
 		r = create_file(req, &open, parent, name, mode, &entry);
@@ -181,7 +223,7 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 	} else if (reply_create(req, &entry, open.fh, open.fopen_flags, open.backing_id) ==
 		   -ENOENT) {
 		handle_release(ops->handles, open.fh);
-		node_forget(ops->nodes, entry.ino, 1);
+		node_take_back(ops->nodes);
 	}
 }
 

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "fuse/refs.h"
+
 /* That a name is not there may be remembered where nothing changes. */
 static bool reply_negative(fuse_req_t req)
 {
@@ -32,7 +34,8 @@ void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 void ops_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	node_forget(ops_of(req)->nodes, ino, nlookup);
+	if (refs_forgotten() == 0)
+		node_forget(ops_of(req)->nodes, ino, nlookup);
 	fuse_reply_none(req);
 }
 
@@ -40,7 +43,7 @@ void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *for
 {
 	struct ops *ops = ops_of(req);
 
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = refs_forgotten(); i < count; i++)
 		node_forget(ops->nodes, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }

@@ -7,34 +7,53 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "fuse/once.h"
 
 /*
  * mknod, mkdir and symlink: made as the caller, then looked up as what is there now. Which system
  * call it is and what for is in here.
  */
 struct making {
+	fuse_req_t req;
+	int dir_fd;
+	const char *name;
 	mode_t mode; /* with the type */
 	dev_t rdev;
 	const char *target; /* of a symlink */
 };
 
-static int make_as_caller(fuse_req_t req, int dir_fd, const char *name, const struct making *what)
+static int make_as_caller(void *context)
 {
 	_cleanup_creds_ struct creds creds = CREDS_INIT;
-	int r = ops_as_caller(req, &creds, S_ISLNK(what->mode) ? 0 : fuse_req_ctx(req)->umask);
+	const struct making *what = context;
+	mode_t mask = S_ISLNK(what->mode) ? 0 : fuse_req_ctx(what->req)->umask;
+	int r = ops_as_caller(what->req, &creds, mask);
 
 	if (r < 0)
 		return r;
 	if (S_ISLNK(what->mode))
-		r = symlinkat(what->target, dir_fd, name);
+		r = symlinkat(what->target, what->dir_fd, what->name);
 	else if (S_ISDIR(what->mode))
-		r = mkdirat(dir_fd, name, what->mode & 07777);
+		r = mkdirat(what->dir_fd, what->name, what->mode & 07777);
 	else
-		r = mknodat(dir_fd, name, what->mode, what->rdev);
+		r = mknodat(what->dir_fd, what->name, what->mode, what->rdev);
 	return r < 0 ? -errno : 0;
 }
 
-static void make(fuse_req_t req, uint64_t parent, const char *name, const struct making *what)
+static int make_once(struct making *what)
+{
+	const struct once_making once = {
+		.dir_fd = what->dir_fd,
+		.name = what->name,
+		.type = what->mode & S_IFMT ?: S_IFREG, /* mknod(2) takes 0 for S_IFREG */
+		.make = make_as_caller,
+		.context = what,
+	};
+
+	return once_make(&once);
+}
+
+static void make(fuse_req_t req, uint64_t parent, const char *name, struct making *what)
 {
 	struct ops *ops = ops_of(req);
 	_cleanup_node_ref_ struct node_ref dir = NODE_REF_INIT;
@@ -42,8 +61,12 @@ static void make(fuse_req_t req, uint64_t parent, const char *name, const struct
 	int r;
 
 	r = ops_open_parent(ops, parent, name, true, &dir);
-	if (r >= 0)
-		r = make_as_caller(req, dir.fd, name, what);
+	if (r >= 0) {
+		what->req = req;
+		what->dir_fd = dir.fd;
+		what->name = name;
+		r = make_once(what);
+	}
 	if (r >= 0)
 		r = ops_look_up(ops, parent, dir.fd, name, &entry);
 	ops_reply_entry(req, r, &entry);
@@ -70,14 +93,36 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const ch
 	make(req, parent, name, &what);
 }
 
+struct linking {
+	int fd, dir_fd;
+	const char *name;
+};
+
+static int do_link(void *context)
+{
+	const struct linking *what = context;
+
+	return linkat(what->fd, "", what->dir_fd, what->name, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
 static int link_node(struct ops *ops, uint64_t id, int dir_fd, const char *name)
 {
 	_cleanup_node_ref_ struct node_ref node = NODE_REF_INIT;
+	struct linking linking = { .dir_fd = dir_fd, .name = name };
+	struct once_making once = {
+		.dir_fd = dir_fd, .name = name, .make = do_link, .context = &linking
+	};
+	struct stat st;
 	int r = node_get(ops->nodes, id, false, &node);
 
 	if (r < 0)
 		return r;
-	return linkat(node.fd, "", dir_fd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
+	if (fstat(node.fd, &st) < 0)
+		return -errno;
+	linking.fd = node.fd;
+	once.type = st.st_mode & S_IFMT;
+	once.ino = st.st_ino;
+	return once_make(&once);
 }
 
 void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
@@ -145,7 +190,7 @@ static void remove_name(fuse_req_t req, uint64_t parent, const char *name, int f
 	r = ops_open_parent(ops, parent, name, true, &dir);
 	if (r >= 0) {
 		prepare_farewell(ops, parent, dir.fd, name, &farewell);
-		r = unlinkat(dir.fd, name, flags) < 0 ? -errno : 0;
+		r = once_remove(dir.fd, name, flags);
 	}
 	if (r >= 0)
 		say_farewell(ops, parent, name, &farewell);
@@ -177,6 +222,7 @@ static void note_arrival(struct ops *ops, uint64_t parent, int dir_fd, const cha
 }
 
 struct renaming {
+	fuse_req_t req;
 	uint64_t from, to; /* directories' node ids */
 	int from_fd, to_fd;
 	const char *name, *new_name;
@@ -184,28 +230,44 @@ struct renaming {
 };
 
 /* A whiteout is a new inode, made as the caller. */
-static int rename_as_caller(fuse_req_t req, const struct renaming *what)
+static int rename_as_caller(void *context)
 {
 	_cleanup_creds_ struct creds creds = CREDS_INIT;
+	const struct renaming *what = context;
 	int r = 0;
 
 	if (what->flags & RENAME_WHITEOUT)
-		r = ops_as_caller(req, &creds, 0);
+		r = ops_as_caller(what->req, &creds, 0);
 	if (r >= 0 &&
 	    renameat2(what->from_fd, what->name, what->to_fd, what->new_name, what->flags) < 0)
 		r = -errno;
 	return r;
 }
 
-static int do_rename(fuse_req_t req, const struct renaming *what)
+static int rename_once(struct renaming *what)
+{
+	const struct once_renaming once = {
+		.from_fd = what->from_fd,
+		.to_fd = what->to_fd,
+		.name = what->name,
+		.new_name = what->new_name,
+		.flags = what->flags,
+		.rename = rename_as_caller,
+		.context = what,
+	};
+
+	return once_rename(&once);
+}
+
+static int do_rename(struct renaming *what)
 {
 	struct farewell farewell = FAREWELL_INIT;
-	struct ops *ops = ops_of(req);
+	struct ops *ops = ops_of(what->req);
 	int r;
 
 	if (!(what->flags & RENAME_EXCHANGE))
 		prepare_farewell(ops, what->to, what->to_fd, what->new_name, &farewell);
-	r = rename_as_caller(req, what);
+	r = rename_once(what);
 	if (r >= 0) {
 		say_farewell(ops, what->to, what->new_name, &farewell);
 		note_arrival(ops, what->to, what->to_fd, what->new_name);
@@ -228,6 +290,7 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
 		r = ops_open_parent(ops, new_parent, new_name, true, &to);
 	if (r >= 0) {
 		struct renaming what = {
+			.req = req,
 			.from = parent,
 			.to = new_parent,
 			.from_fd = from.fd,
@@ -237,7 +300,7 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
 			.flags = flags,
 		};
 
-		r = do_rename(req, &what);
+		r = do_rename(&what);
 	}
 	ops_reply_status(req, r);
 }

@@ -9,6 +9,7 @@
 #include <sys/xattr.h>
 
 #include "base/fd.h"
+#include "fuse/once.h"
 
 #ifndef XATTR_NAME_POSIX_ACL_ACCESS
 #define XATTR_NAME_POSIX_ACL_ACCESS "system.posix_acl_access"
@@ -49,8 +50,8 @@ void ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *
 	char path[FD_PATH_MAX];
 	int r = get_node(ops_of(req), ino, true, &node, path);
 
-	if (r >= 0 && setxattr(path, name, value, size, flags) < 0)
-		r = -errno;
+	if (r >= 0)
+		r = once_setxattr(path, name, value, size, flags);
 	if (r >= 0 && request_current()->kill_suidgid &&
 	    strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) == 0)
 		r = kill_sgid(node.fd, path);
@@ -139,7 +140,7 @@ void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	char path[FD_PATH_MAX];
 	int r = get_node(ops_of(req), ino, true, &node, path);
 
-	if (r >= 0 && removexattr(path, name) < 0)
-		r = -errno;
+	if (r >= 0)
+		r = once_removexattr(path, name);
 	ops_reply_status(req, r);
 }

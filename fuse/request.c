@@ -187,7 +187,7 @@ static void decode_header(const struct fuse_in_header *in, struct request *ret)
 {
 	*ret = (struct request){
 		.unique = in->unique & ~FUSE_UNIQUE_RESEND,
-		.resent = in->unique & FUSE_UNIQUE_RESEND,
+		.again = in->unique & FUSE_UNIQUE_RESEND,
 		.opcode = in->opcode,
 		.nodeid = in->nodeid,
 		.uid = in->uid,
@@ -196,11 +196,18 @@ static void decode_header(const struct fuse_in_header *in, struct request *ret)
 	};
 }
 
-int request_decode(void *buf, size_t size, uint64_t negotiated, struct request *ret,
-		   size_t *ret_size)
+static bool is_rewritten(const struct fuse_in_header *in, uint64_t negotiated)
 {
-	struct fuse_in_header *in = buf;
-	char *body = (char *)buf + sizeof(*in);
+	return in->total_extlen || in->opcode == FUSE_TMPFILE ||
+	       (in->opcode == FUSE_SETXATTR && (negotiated & FUSE_SETXATTR_EXT));
+}
+
+int request_decode(void *buf, size_t size, uint64_t negotiated, void *scratch, struct request *ret,
+		   void **ret_buf, size_t *ret_size)
+{
+	struct fuse_in_header *in =
+		is_rewritten(buf, negotiated) ? memcpy(scratch, buf, size) : buf;
+	char *body = (char *)in + sizeof(*in);
 	size_t body_size = size - sizeof(*in), ext_size = (size_t)in->total_extlen * 8;
 	int r;
 
@@ -218,10 +225,13 @@ int request_decode(void *buf, size_t size, uint64_t negotiated, struct request *
 		return r;
 	if (wants_kill(in, body))
 		ret->kill_suidgid = true;
-	if (in->opcode == FUSE_TMPFILE)
-		in->opcode = FUSE_CREATE;
-	in->total_extlen = 0;
-	in->len = (uint32_t)(sizeof(*in) + body_size);
+	if (in != buf) {
+		if (in->opcode == FUSE_TMPFILE)
+			in->opcode = FUSE_CREATE;
+		in->total_extlen = 0;
+		in->len = (uint32_t)(sizeof(*in) + body_size);
+	}
+	*ret_buf = in;
 	*ret_size = in->len;
 	return 0;
 }

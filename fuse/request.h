@@ -19,7 +19,7 @@
 
 struct request {
 	uint64_t unique; /* without the resend bit: the same when the request comes again */
-	bool resent;	 /* a worker before us read it and did not answer */
+	bool again;	 /* a worker before us had it and did not answer */
 	uint32_t opcode; /* as the kernel sent it: FUSE_TMPFILE reaches the create operation */
 	uint64_t nodeid;
 	uint32_t uid, gid; /* of the caller; REQUEST_NO_ID where not told */
@@ -40,16 +40,17 @@ struct request {
 };
 
 /*
- * request_decode - take the request of `size` bytes at `buf` apart, and rewrite in place what
- * libfuse 3.14 does not know: extensions are cut off, FUSE_TMPFILE becomes FUSE_CREATE, and
- * FUSE_SETXATTR loses its extended flags. `negotiated` is connection_state.negotiated. *ret_size is
- * what is left to hand on. `buf` is aligned to 8, `size` at least that of a header. Names inside
- * the body are checked to end in a NUL within it, as libfuse reads them without a look at the size;
- * a body that is too short for its opcode is refused. Returns 0 or -EBADMSG; what the header says
- * is in *ret in both cases.
+ * request_decode - take the request of `size` bytes at `buf` apart. What libfuse 3.14 does not know
+ * is rewritten in `scratch`, which has room for `size` bytes, while `buf` stays as it is for the
+ * next worker: extensions are cut off, FUSE_TMPFILE becomes FUSE_CREATE, and FUSE_SETXATTR loses
+ * its extended flags. `negotiated` is connection_state.negotiated. *ret_buf, either of the two, and
+ * *ret_size are what to hand on. Both are aligned to 8, `size` is at least that of a header. Names
+ * inside the body are checked to end in a NUL within it, as libfuse reads them without a look at
+ * the size; a body that is too short for its opcode is refused. Returns 0 or -EBADMSG; what the
+ * header says is in *ret in both cases.
  */
-int __must_check request_decode(void *buf, size_t size, uint64_t negotiated, struct request *ret,
-				size_t *ret_size);
+int __must_check request_decode(void *buf, size_t size, uint64_t negotiated, void *scratch,
+				struct request *ret, void **ret_buf, size_t *ret_size);
 
 /*
  * request_current - the request that this thread is serving, for the operations; only its replies

@@ -9,8 +9,7 @@
  *
  * FUSE_INTERRUPT is answered -ENOSYS, which turns it off for the connection: a signal then waits
  * for a slow call to end, as on a local disk. No call of ours waits for another application (locks
- * stay in the kernel), and interrupts that are sent again after a takeover would name requests that
- * are long gone.
+ * stay in the kernel).
  *
  * Threads share nothing but libfuse's session, which has a lock of its own, and how it all ended:
  * `lock` below protects `ended` and `result`; no other is taken under it.
@@ -30,9 +29,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "fuse/buffer.h"
+#include "fuse/crash.h"
 #include "fuse/creds.h"
+#include "fuse/inbox.h"
 #include "fuse/reply.h"
 #include "fuse/request.h"
+#include "fuse/takeover.h"
 #include "fuse/uapi.h"
 
 /* The kernel wants room for a WRITE's header and struct besides its data (fuse_dev_do_read). */
@@ -41,12 +43,21 @@
 #define INBOX_TOUCHED FUSE_MIN_READ_BUFFER
 #define STACK_SIZE (1U << 20) /* touched as far as it is used */
 
+struct thread {
+	pthread_t thread;
+	struct session *session;
+	uint32_t index; /* of its inbox */
+	struct inbox inbox;
+	void *scratch; /* as large as the inbox, for request_decode */
+};
+
 struct session {
 	struct session_params params;
 	struct fuse_session *fuse;
+	struct takeover *takeover;
 	size_t buffer_size;
 	unsigned int n_started;
-	pthread_t threads[SESSION_THREADS_MAX];
+	struct thread threads[SESSION_THREADS_MAX];
 	pthread_mutex_t lock;
 	pthread_cond_t end;
 	bool ended;
@@ -121,7 +132,7 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdat
 /* Shows libfuse an INIT with what was negotiated, so that it believes in no more than that. */
 static void attach(struct session *s)
 {
-	const struct connection_state *state = &s->params.header->connection;
+	const struct connection_state *state = &ledger_header(s->params.ledger)->connection;
 	uint64_t flags = (state->negotiated & ~(uint64_t)FUSE_SETXATTR_EXT) | FUSE_INIT_EXT;
 	struct {
 		struct fuse_in_header header;
@@ -179,10 +190,18 @@ int session_new(const struct session_params *params, struct session **ret, struc
 	if (!s)
 		return error_errno(err, -ENOMEM, "session");
 	s->params = *params;
-	s->buffer_size = MAX_OF(params->header->connection.max_write + BUFFER_HEADER_SIZE,
-				(size_t)FUSE_MIN_READ_BUFFER);
+	s->buffer_size =
+		MAX_OF(ledger_header(params->ledger)->connection.max_write + BUFFER_HEADER_SIZE,
+		       (size_t)FUSE_MIN_READ_BUFFER);
+	if (s->buffer_size > LEDGER_INBOX_DATA_MAX)
+		return error_set(err, ERROR_INTERNAL, -EBADMSG,
+				 "requests of %zu bytes have no room in the ledger",
+				 s->buffer_size);
 	(void)pthread_mutex_init(&s->lock, NULL);
 	(void)pthread_cond_init(&s->end, NULL);
+	r = takeover_new(params->ledger, params->dev_fd, &s->takeover);
+	if (r < 0)
+		return error_errno(err, r, "session");
 	r = make_fuse_session(s, err);
 	if (r < 0)
 		return r;
@@ -196,6 +215,7 @@ void session_free(struct session *s)
 		return;
 	if (s->fuse)
 		fuse_session_destroy(s->fuse);
+	takeover_free(s->takeover);
 	(void)pthread_cond_destroy(&s->end);
 	(void)pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -225,74 +245,99 @@ static bool has_answer(uint32_t opcode)
 	return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET;
 }
 
-static void serve_request(const struct session *s, void *buf, size_t size)
+static bool expects_writes(const struct ledger_header *header)
 {
-	struct ledger_header *header = s->params.header;
-	struct fuse_buf fuse_buf = { .mem = buf };
+	return header->connection.mode == (uint32_t)VOLUME_MODE_WORKER &&
+	       !(header->config.flags & VOLUME_READ_ONLY);
+}
+
+/* A request's way, for one from the device and for one that an earlier worker left. */
+static void serve_request(const struct session *s, struct thread *t, bool again)
+{
+	struct fuse_in_header *in = (void *)t->inbox.record->data;
+	uint64_t negotiated = ledger_header(s->params.ledger)->connection.negotiated;
+	struct fuse_buf fuse_buf = { .size = 0 };
 	struct request request;
 	int r;
 
-	atomic_fetch_add_explicit(&header->requests_read, 1, memory_order_relaxed);
-	r = request_decode(buf, size, header->connection.negotiated, &request, &fuse_buf.size);
+	inbox_begin(&t->inbox);
+	crash_point("after-read");
+	r = request_decode(in, in->len, negotiated, t->scratch, &request, &fuse_buf.mem,
+			   &fuse_buf.size);
+	request.again = request.again || again;
 	if (r < 0) {
-		log_error("request %u of node %#" PRIx64 " has %zu bytes that make no sense",
-			  request.opcode, request.nodeid, size);
+		log_error("request %u of node %#" PRIx64 " has %u bytes that make no sense",
+			  request.opcode, request.nodeid, in->len);
 		if (has_answer(request.opcode))
-			answer_error(s, buf, -EIO);
+			answer_error(s, in, -EIO);
 	} else if (request.opcode == FUSE_INTERRUPT) {
-		answer_error(s, buf, -ENOSYS);
+		answer_error(s, in, -ENOSYS);
 	} else {
 		request_set_current(&request);
 		fuse_session_process_buf(s->fuse, &fuse_buf);
 		request_set_current(NULL);
 	}
-	atomic_fetch_add_explicit(&header->requests_answered, 1, memory_order_relaxed);
+	crash_point("after-reply");
+	inbox_clear(&t->inbox);
 }
 
-/*
- * A thread's place for requests. A worker that is killed while the kernel has to make a page for a
- * request fails that request with EIO instead of leaving it to the next worker (fuse_dev_do_read).
- * So the pages are there before anything is read: the first ones, where most requests fit, and all
- * of them where large writes come here.
- */
-struct inbox {
-	void *data;
-	size_t size;
-};
-
-static int inbox_open(struct inbox *inbox, size_t size, bool expect_writes)
+static void give_up(const struct session *s, struct thread *t, const struct fuse_in_header *in)
 {
-	void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	takeover_note_poison(&t->inbox);
+	s->params.undo(s->params.userdata, in->unique & ~FUSE_UNIQUE_RESEND, true);
+	answer_error(s, in, -EIO);
+	inbox_clear(&t->inbox);
+}
 
-	if (data == MAP_FAILED)
-		return -errno;
-	memset(data, 0, expect_writes ? size : INBOX_TOUCHED);
-	*inbox = (struct inbox){ .data = data, .size = size };
+/* What the last worker left in this inbox. */
+static void serve_left(struct session *s, struct thread *t)
+{
+	const struct fuse_in_header *in = inbox_request(&t->inbox);
+	enum takeover_verdict verdict = takeover_judge(s->takeover, &t->inbox);
+
+	if (verdict == TAKEOVER_NOTHING) {
+		inbox_clear(&t->inbox);
+		return;
+	}
+	takeover_wait_turn(s->takeover, t->inbox.index);
+	if (verdict == TAKEOVER_GIVE_UP) {
+		give_up(s, t, in);
+	} else {
+		if (verdict == TAKEOVER_REPLAY)
+			s->params.undo(s->params.userdata, in->unique & ~FUSE_UNIQUE_RESEND, false);
+		serve_request(s, t, true);
+	}
+	takeover_done(s->takeover);
+}
+
+/* The inboxes of this thread: its own, and those of the last worker's threads that are nobody's
+ * now. */
+static int serve_all_left(struct session *s, struct thread *t, uint32_t index)
+{
+	const struct ledger_header *header = ledger_header(s->params.ledger);
+	size_t touch = expects_writes(header) ? s->buffer_size : INBOX_TOUCHED;
+
+	for (uint32_t i = index + s->params.n_threads; i < LEDGER_MAX_INBOXES;
+	     i += s->params.n_threads) {
+		if (!takeover_has(s->takeover, i))
+			continue;
+		if (inbox_open(s->params.ledger, i, s->buffer_size, INBOX_TOUCHED, &t->inbox) == 0)
+			serve_left(s, t);
+	}
+	if (inbox_open(s->params.ledger, index, s->buffer_size, touch, &t->inbox) < 0)
+		return -EINVAL;
+	serve_left(s, t);
 	return 0;
 }
 
-static void inbox_close(struct inbox *inbox)
-{
-	if (inbox->data)
-		(void)munmap(inbox->data, inbox->size);
-}
-
-static bool expects_writes(const struct session *s)
-{
-	const struct ledger_header *header = s->params.header;
-
-	return header->connection.mode == (uint32_t)VOLUME_MODE_WORKER &&
-	       !(header->config.flags & VOLUME_READ_ONLY);
-}
-
 /* Returns 0 once the connection has ended, or -errno. */
-static int serve(const struct session *s, const struct inbox *inbox)
+static int serve(const struct session *s, struct thread *t)
 {
 	for (;;) {
-		ssize_t n = read(s->params.dev_fd, inbox->data, inbox->size);
+		ssize_t n = read(s->params.dev_fd, t->inbox.record->data, t->inbox.size);
 
 		if (n >= (ssize_t)sizeof(struct fuse_in_header))
-			serve_request(s, inbox->data, (size_t)n);
+			serve_request(s, t, false);
 		else if (n >= 0)
 			return -EPROTO;
 		else if (errno == ENODEV)
@@ -302,22 +347,30 @@ static int serve(const struct session *s, const struct inbox *inbox)
 	}
 }
 
-static void *serve_thread(void *arg)
+static int run_thread(struct session *s, struct thread *t)
 {
-	_cleanup_(inbox_close) struct inbox inbox = { .data = NULL };
-	struct session *s = arg;
 	int r = creds_thread_init();
 
-	if (r < 0) {
-		end_session(s, log_error_errno(r, "unshare(CLONE_FS)"));
-		return NULL;
-	}
-	r = inbox_open(&inbox, s->buffer_size, expects_writes(s));
-	if (r < 0) {
-		end_session(s, log_error_errno(r, "memory for requests"));
-		return NULL;
-	}
-	end_session(s, serve(s, &inbox));
+	if (r < 0)
+		return log_error_errno(r, "unshare(CLONE_FS)");
+	t->scratch = mmap(NULL, s->buffer_size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (t->scratch == MAP_FAILED)
+		return log_error_errno(-errno, "memory for requests");
+	inbox_set_current(&t->inbox);
+	r = serve_all_left(s, t, t->index);
+	if (r >= 0)
+		r = serve(s, t);
+	inbox_set_current(NULL);
+	(void)munmap(t->scratch, s->buffer_size);
+	return r;
+}
+
+static void *thread_main(void *arg)
+{
+	struct thread *t = arg;
+
+	end_session(t->session, run_thread(t->session, t));
 	return NULL;
 }
 
@@ -329,7 +382,10 @@ static int start_threads(struct session *s)
 	if (r == 0)
 		r = pthread_attr_setstacksize(&attr, STACK_SIZE);
 	while (r == 0 && s->n_started < s->params.n_threads) {
-		r = pthread_create(&s->threads[s->n_started], &attr, serve_thread, s);
+		struct thread *t = &s->threads[s->n_started];
+
+		*t = (struct thread){ .session = s, .index = s->n_started };
+		r = pthread_create(&t->thread, &attr, thread_main, t);
 		if (r == 0)
 			s->n_started++;
 	}
@@ -379,7 +435,7 @@ int session_wait(struct session *s)
 	if (result < 0)
 		return result; /* the others still wait for requests */
 	for (unsigned int i = 0; i < s->n_started; i++)
-		(void)pthread_join(s->threads[i], NULL);
+		(void)pthread_join(s->threads[i].thread, NULL);
 	buffer_free_all();
 	return 0;
 }

@@ -17,11 +17,17 @@ struct session_params {
 	int dev_fd; /* /dev/fuse, initialised; borrowed */
 	const struct fuse_lowlevel_ops *ops;
 	void *userdata;		      /* fuse_req_userdata() */
-	struct ledger_header *header; /* counters and the negotiated state; borrowed */
+	struct ledger *ledger;	      /* from ledger_map; borrowed */
 	unsigned int n_threads;	      /* 1 to SESSION_THREADS_MAX */
 	void (*tick)(void *userdata); /* called every 10 s by session_wait, if not NULL */
+
+	/*
+	 * undo - a request that an earlier worker did not answer is about to run again, or, with
+	 * `given_up`, will be answered EIO: what its answer would have handed out is taken back.
+	 */
+	void (*undo)(void *userdata, uint64_t unique, bool given_up);
 };
-#define SESSION_THREADS_MAX 64
+#define SESSION_THREADS_MAX LEDGER_MAX_INBOXES
 #define SESSION_THREADS 8
 
 struct session;
@@ -38,8 +44,8 @@ DEFINE_CLEANUP(struct session *, session_free);
 #define _cleanup_session_ _cleanup_(session_free_cleanup)
 
 /*
- * session_start - start the threads; they serve when this returns. Returns 0 or -errno with *err
- * set.
+ * session_start - start the threads; they serve when this returns, the requests first that the last
+ * worker left (takeover.h). Returns 0 or -errno with *err set.
  */
 int __must_check session_start(struct session *session, struct error *err);
 

@@ -134,20 +134,6 @@ static void on_restart(void *context)
 	schedule_restart(s);
 }
 
-static void resend(struct supervisor *s)
-{
-	int r;
-
-	if (!connection_can_resend(&s->connection.state)) {
-		log_warning("this kernel can't send requests again: what the worker had begun "
-			    "hangs until the volume is removed");
-		return;
-	}
-	r = connection_resend(s->connection.dev_fd);
-	if (r < 0)
-		(void)log_error_errno(r, "the kernel could not send the open requests again");
-}
-
 /* The worker's process is gone, s->reason says why: what now? */
 static void worker_gone(struct supervisor *s)
 {
@@ -171,7 +157,6 @@ static void worker_gone(struct supervisor *s)
 	}
 	if (s->state == VOLUME_SERVING)
 		s->down_since_ns = clock_now_ns();
-	resend(s);
 	schedule_restart(s);
 }
 
@@ -440,7 +425,8 @@ void supervisor_status(const struct supervisor *s, struct volume_status *ret)
 	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", s->reason);
 	if (!s->ledger) /* the source is being looked at */
 		return;
-	ret->requests = atomic_load(&ledger_header(s->ledger)->requests_answered);
+	for (size_t i = 0; i < LEDGER_MAX_INBOXES; i++)
+		ret->requests += atomic_load(&ledger_header(s->ledger)->threads[i].served);
 	if (fusectl_waiting(s->context->fusectl_fd, minor(s->connection.dev), &ret->waiting) < 0)
 		ret->waiting = 0;
 }

@@ -253,19 +253,35 @@ class Swapping:
         self.path, self.link = pathlib.Path(path), pathlib.Path(str(path) + ".link")
         self.link.symlink_to(to)
         self.ended = threading.Event()
+        self.failure = None
         self.thread = threading.Thread(target=self._run)
 
     def _exchange(self):
         """Refused while something is mounted there; what Unpublish has removed is made again."""
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.renameat2(-100, os.fsencode(self.path), -100, os.fsencode(self.link), self.RENAME_EXCHANGE) != 0:
-            assert ctypes.get_errno() in (errno.EBUSY, errno.ENOENT)
+            code = ctypes.get_errno()
+            assert code in (errno.EBUSY, errno.ENOENT), os.strerror(code)
             with contextlib.suppress(FileExistsError):
                 self.path.mkdir()
 
     def _run(self):
-        while not self.ended.is_set():
-            self._exchange()
+        try:
+            while not self.ended.is_set():
+                self._exchange()
+        except BaseException as e:  # told by the test's thread, which does not wait for us
+            self.failure = e
+
+    def persist(self, call):
+        """Call until it goes well, which it does as soon as the path is not a link for a moment."""
+        def go_on():
+            assert self.failure is None, self.failure
+            return attempt(call)
+        try:
+            eventually(go_on, what=f"a moment without a link at {self.path}")
+        except AssertionError as e:
+            there = [m for m in mountinfo() if str(self.path) in m["target"]]
+            raise AssertionError(f"{e}; {os.listdir(self.path.parent)}, {there}") from e
 
     def __enter__(self):
         self.thread.start()
@@ -411,12 +427,11 @@ def test_a_target_that_is_swapped_for_a_link_never_leads_out(node, volume, elsew
     target.mkdir()
     swapped = target if which == "target" else target.parent
     good = 0
-    with Swapping(swapped, elsewhere):
+    with Swapping(swapped, elsewhere) as swapping:
         for _ in range(150):
             good += attempt(volume.publish)
             assert not elsewhere.is_mount() and not (elsewhere / "mount").is_mount()
-            while not attempt(volume.unpublish):
-                pass
+            swapping.persist(volume.unpublish)
     assert sorted(p.name for p in elsewhere.iterdir()) == ["mount", "precious"]
     volume.unpublish()
     volume.unstage()
@@ -425,12 +440,11 @@ def test_a_target_that_is_swapped_for_a_link_never_leads_out(node, volume, elsew
 
 def test_a_staging_path_that_is_swapped_for_a_link_never_leads_out(node, volume, elsewhere):
     one_connection(node)
-    with Swapping(volume.staging, elsewhere):
+    with Swapping(volume.staging, elsewhere) as swapping:
         for _ in range(80):
             attempt(volume.stage)
             assert not elsewhere.is_mount()
-            while not attempt(volume.unstage):
-                pass
+            swapping.persist(volume.unstage)
     assert sorted(p.name for p in elsewhere.iterdir()) == ["precious"]
     volume.unstage()
     node.is_clean()

@@ -82,12 +82,12 @@ static void what_a_worker_writes_the_next_one_reads(void **state)
 	assert_int_equal(ledger_map(fd, &first, &err), 0);
 	ledger_nodes(first)[3].ino = 4711;
 	ledger_handles(first)[LEDGER_MAX_HANDLES - 1].node = 3;
-	atomic_store(&ledger_header(first)->requests_read, 5);
+	atomic_store(&ledger_header(first)->epoch, 5);
 	ledger_unmap(TAKE_PTR(first));
 	assert_int_equal(ledger_map(fd, &second, &err), 0);
 	assert_int_equal(ledger_nodes(second)[3].ino, 4711);
 	assert_int_equal(ledger_handles(second)[LEDGER_MAX_HANDLES - 1].node, 3);
-	assert_int_equal(atomic_load(&ledger_header(keeper)->requests_read), 5);
+	assert_int_equal(atomic_load(&ledger_header(keeper)->epoch), 5);
 }
 
 static void an_unused_ledger_costs_a_few_pages(void **state)
