@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * holdfast-fuse: the worker. Started by the keeper with the descriptors of fuse/worker.h; it
+ * holdfast-fuse: the worker. Started by the keeper, it waits for its order (fuse/worker.h),
  * attaches, says so, and serves until the connection ends.
  */
 
@@ -12,42 +12,44 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "base/socket.h"
 #include "fuse/creds.h"
 #include "fuse/ledger.h"
 #include "fuse/ops.h"
 #include "fuse/session.h"
 #include "fuse/worker.h"
 
-static const struct {
-	int fd;
-	const char *name;
-} inherited[] = {
-	{ WORKER_FD_DEV, "the FUSE device" },
-	{ WORKER_FD_LEDGER, "the ledger" },
-	{ WORKER_FD_SOURCE, "the source directory" },
-	{ WORKER_FD_STATUS, "the status socket" },
-};
+#define LOCK_PATIENCE_MS 3000
 
-/* Whoever starts this by hand gets told; the keeper always passes all four. */
-static bool check_descriptors(void)
+/* Whoever starts this by hand gets told. */
+static bool is_started_by_keeper(void)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(inherited); i++) {
-		if (fcntl(inherited[i].fd, F_SETFD, FD_CLOEXEC) == 0)
-			continue;
-		(void)fprintf(stderr,
-			      "holdfast-fuse is started by holdfast-keeper: descriptor %d (%s) is "
-			      "missing\n",
-			      inherited[i].fd, inherited[i].name);
-		return false;
-	}
-	return true;
+	struct stat st;
+
+	if (fstat(WORKER_FD_START, &st) == 0 && S_ISSOCK(st.st_mode))
+		return true;
+	(void)fprintf(stderr,
+		      "holdfast-fuse is started by holdfast-keeper: descriptor %d is no socket\n",
+		      WORKER_FD_START);
+	return false;
+}
+
+/* Makes room for what the order brings. */
+static int move_socket(struct error *err)
+{
+	if (dup3(WORKER_FD_START, WORKER_FD_STATUS, O_CLOEXEC) < 0)
+		return error_errno(err, -errno, "move the keeper's socket");
+	(void)close(WORKER_FD_START);
+	return 0;
 }
 
 /* Dies with the keeper. One that is gone before prctl(2) is noticed by its end of the socket. */
@@ -60,6 +62,42 @@ static int follow_parent(struct error *err)
 	if (poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR))
 		return error_set(err, ERROR_UNAVAILABLE, -EPIPE, "the keeper is gone");
 	return 0;
+}
+
+static int place(const int fds[WORKER_ORDER_FDS], struct error *err)
+{
+	static const int places[] = { WORKER_FD_DEV, WORKER_FD_LEDGER, WORKER_FD_SOURCE };
+
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (fds[i] < 0 || (fds[i] != places[i] && dup3(fds[i], places[i], O_CLOEXEC) < 0))
+			return error_set(err, ERROR_INVALID, -EBADF,
+					 "the order does not bring what it should");
+	return 0;
+}
+
+/* Waits for the order. Returns 1 when none comes any more. */
+static int take_order(struct error *err)
+{
+	int fds[SOCKET_FDS_MAX], high[SOCKET_FDS_MAX], r;
+	struct worker_order order;
+	ssize_t n = socket_recv(WORKER_FD_STATUS, &order, sizeof(order), fds, 0);
+
+	if (n == 0)
+		return 1;
+	if (n < 0)
+		return error_errno(err, (int)n, "receive the order");
+	if (n != sizeof(order) || order.version != WORKER_ORDER_VERSION)
+		return error_set(err, ERROR_PRECONDITION, -EPROTONOSUPPORT,
+				 "the order is of another build than this worker");
+	for (size_t i = 0; i < SOCKET_FDS_MAX; i++) {
+		high[i] =
+			fds[i] < 0 ? fds[i] : fcntl(fds[i], F_DUPFD_CLOEXEC, WORKER_FD_STATUS + 1);
+		close_fd(&fds[i]);
+	}
+	r = place(high, err);
+	for (size_t i = 0; i < SOCKET_FDS_MAX; i++)
+		close_fd(&high[i]);
+	return r;
 }
 
 static int check_device(struct error *err)
@@ -75,10 +113,10 @@ static int check_device(struct error *err)
 
 static int prepare(struct error *err)
 {
-	int r = follow_parent(err);
+	int r = move_socket(err);
 
 	if (r >= 0)
-		r = check_device(err);
+		r = follow_parent(err);
 	if (r < 0)
 		return r;
 	/* One arena: a volume has few threads and little to allocate, but there are many volumes.
@@ -163,17 +201,57 @@ static void unblock_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/*
+ * LOCK: the worker before is gone with all its threads, whatever has become of the keeper that
+ * waited for its end: the lock belongs to this process's own opening of the ledger and goes with
+ * its last thread. A thread that the kernel does not let go of, in a call to the source, is not
+ * waited for: it reads no request any more.
+ */
+static int lock_ledger(struct error *err)
+{
+	char path[FD_PATH_MAX];
+	int fd = open(fd_path(WORKER_FD_LEDGER, path), O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_errno(err, -errno, "open the ledger");
+	for (int ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; ms++) {
+		if (errno != EWOULDBLOCK)
+			return error_errno(err, -errno, "lock the ledger");
+		if (ms == LOCK_PATIENCE_MS) {
+			log_warning(
+				"a thread of the worker before is stuck in the kernel: going on "
+				"without its end");
+			break;
+		}
+		(void)usleep(1000);
+	}
+	return 0;
+}
+
 static int run(struct error *err)
 {
 	struct ledger *ledger _cleanup_(ledger_unmap_cleanup) = NULL;
-	int r = prepare(err);
+	int r = check_device(err);
 
+	if (r >= 0)
+		r = lock_ledger(err);
 	if (r >= 0)
 		r = ledger_map(WORKER_FD_LEDGER, &ledger, err);
 	if (r < 0)
 		return r;
 	LOG_FIELD("VOLUME_ID", ledger_header(ledger)->config.id);
 	return serve(ledger, err);
+}
+
+static int wait_and_run(struct error *err)
+{
+	int r = prepare(err);
+
+	if (r >= 0)
+		r = take_order(err);
+	if (r > 0) /* the keeper had no use for us */
+		return 0;
+	return r < 0 ? r : run(err);
 }
 
 int main(int argc, char **argv)
@@ -185,11 +263,11 @@ int main(int argc, char **argv)
 	struct error err = ERROR_INIT;
 
 	options_parse(&program, argc, argv);
-	if (!check_descriptors())
+	if (!is_started_by_keeper())
 		return WORKER_EXIT_USAGE;
 	log_open("holdfast-fuse", LOG_LEVEL_INFO);
 	unblock_signals();
-	if (run(&err) < 0) {
+	if (wait_and_run(&err) < 0) {
 		log_error("%s", err.text);
 		report(&err);
 		return WORKER_EXIT_FAILED;

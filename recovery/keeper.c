@@ -17,7 +17,7 @@
 
 #define CLIENTS_MAX 256
 #define VOLUME_FDS 8 /* device, mount, ledger, source, pidfd, status; two more at each start */
-#define OWN_FDS 24
+#define OWN_FDS 28   /* with a worker in store, and one more at its start */
 
 struct entry {
 	struct keeper *keeper;
@@ -31,6 +31,7 @@ struct entry {
 struct keeper {
 	struct loop *loop;
 	struct reaper reaper;
+	struct standby standby;
 	struct supervisor_context context;
 	struct control_handler handler;
 	struct control_server *server;
@@ -333,7 +334,7 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 		.reaper = { .loop = loop },
 		.context = { .loop = loop,
 			     .reaper = &k->reaper,
-			     .program = program,
+			     .standby = &k->standby,
 			     .fusectl_fd = -EBADF,
 			     .on_started = on_started,
 			     .on_stopped = on_stopped },
@@ -343,6 +344,7 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 			     .context = k },
 		.limits = limits,
 	};
+	standby_init(&k->standby, loop, &k->reaper, program);
 	open_fusectl(k);
 	(void)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, run_dir);
 	r = control_server_open(loop, path, limits.clients, &k->handler, &k->server, err);
@@ -378,6 +380,7 @@ void keeper_free(struct keeper *k)
 		unlink_entry(e);
 		free(e);
 	}
+	standby_done(&k->standby);
 	reaper_done(&k->reaper);
 	close_fd(&k->context.fusectl_fd);
 	free(k);

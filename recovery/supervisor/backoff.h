@@ -13,9 +13,9 @@
 #define BACKOFF_FIRST_NS (10 * NSEC_PER_MSEC)
 #define BACKOFF_MAX_NS NSEC_PER_SEC
 /*
- * Long enough to have answered what had waited; a worker that goes on dying at this age costs a fifth
- * of a CPU (a start takes about 2 ms). Applications must not wait because somebody kills workers at
- * random moments.
+ * Long enough to have answered what had waited; a worker that goes on dying at this age costs a
+ * fifth of a CPU (a start takes about 2 ms). Applications must not wait because somebody kills
+ * workers at random moments.
  */
 #define BACKOFF_HEALTHY_NS (10 * NSEC_PER_MSEC)
 

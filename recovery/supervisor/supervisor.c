@@ -41,6 +41,7 @@ struct supervisor {
 	struct loop_timer limit;	 /* of the start, then of the kill */
 	struct loop_timer restart;	 /* the back-off */
 	bool killed;			 /* limit is that of the kill */
+	enum ledger_end end;		 /* how it ends, where that is known before */
 
 	struct backoff backoff;
 	uint64_t down_since_ns;	   /* when the last worker died */
@@ -91,16 +92,18 @@ static void kill_worker(struct supervisor *s)
 static int start_worker(struct supervisor *s, struct error *err)
 {
 	struct loop *loop = s->context->loop;
-	int r = worker_start(s->context->program, s->connection.dev_fd, s->ledger_fd, s->source_fd,
-			     &s->worker, err);
+	int r = standby_take(s->context->standby, &s->worker, err);
 
 	if (r < 0)
 		return r;
 	s->killed = false;
+	s->end = LEDGER_END_NONE;
 	complain(s, -EIO, "");
 	r = loop_add(loop, &s->report, s->worker.report_fd, EPOLLIN, err);
 	if (r >= 0)
 		r = loop_add(loop, &s->exit, s->worker.pidfd, EPOLLIN, err);
+	if (r >= 0)
+		r = worker_order(&s->worker, s->connection.dev_fd, s->ledger_fd, s->source_fd, err);
 	if (r < 0) {
 		forget_worker_events(s);
 		child_kill(&s->worker);
@@ -220,6 +223,19 @@ static void explain_exit(struct supervisor *s, const siginfo_t *info)
 		log_warning("worker ended: %s", s->reason);
 }
 
+/* For the successor, which has to know whether a request is to blame (fuse/takeover.h). */
+static void note_end(struct supervisor *s, const siginfo_t *info)
+{
+	struct ledger_header *header = ledger_header(s->ledger);
+	bool killed = info->si_code == CLD_KILLED && info->si_status == SIGKILL;
+	enum ledger_end end = s->end;
+
+	if (end == LEDGER_END_NONE)
+		end = killed ? LEDGER_END_KILLED : LEDGER_END_CRASH;
+	atomic_store(&header->ended_ns, clock_now_ns());
+	atomic_store(&header->end, end);
+}
+
 static void on_exit_event(void *context, uint32_t events)
 {
 	struct supervisor *s = context;
@@ -236,6 +252,7 @@ static void on_exit_event(void *context, uint32_t events)
 	forget_worker_events(s);
 	child_close(&s->worker);
 	explain_exit(s, &info);
+	note_end(s, &info);
 	worker_gone(s);
 }
 

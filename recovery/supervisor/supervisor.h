@@ -14,9 +14,8 @@
  * A new one first has a child look at the source (source_probe.h), then makes the connection and
  * starts the worker.
  *
- * Between the end of one worker and the start of the next the keeper has the kernel send again what
- * was read and not answered (connection_resend). Nobody reads at that moment, so a request comes
- * twice to a worker only if an earlier worker may have run it.
+ * What a worker had in hand when it died is in the ledger, and the next one goes on with it
+ * (fuse/inbox.h); the keeper writes there how the worker ended.
  *
  * Whether the connection has ended is asked of poll(2) when a worker dies, and not watched with
  * epoll: the kernel wakes every waiter of the descriptor for every request, so that a keeper which
@@ -28,7 +27,7 @@
 #include "recovery/control.h"
 #include "recovery/loop.h"
 #include "recovery/supervisor/reaper.h"
-#include "recovery/supervisor/worker.h"
+#include "recovery/supervisor/standby.h"
 
 struct supervisor;
 
@@ -36,7 +35,7 @@ struct supervisor;
 struct supervisor_context {
 	struct loop *loop;
 	struct reaper *reaper;
-	const struct worker_program *program;
+	struct standby *standby;
 	int fusectl_fd; /* -EBADF where it could not be opened */
 
 	/*

@@ -14,10 +14,7 @@
 
 #define WORKER_NAME "holdfast-fuse"
 
-_Static_assert(WORKER_FD_DEV == CHILD_FD_FIRST && WORKER_FD_LEDGER == CHILD_FD_FIRST + 1 &&
-		       WORKER_FD_SOURCE == CHILD_FD_FIRST + 2 &&
-		       WORKER_FD_STATUS == CHILD_FD_FIRST + 3,
-	       "a worker's descriptors are in the order of child_start");
+_Static_assert(WORKER_FD_START == CHILD_FD_FIRST, "a worker starts with its socket alone");
 
 /* The worker is as good a victim for the OOM killer as any process: only the keeper is spared. */
 static void reset_oom_score(int oom_score_adj)
@@ -52,22 +49,44 @@ static void exec_worker(const void *context)
 	report.code = -errno;
 	(void)snprintf(report.text, sizeof(report.text), "exec %.180s: %s", start->path,
 		       strerrordesc_np(-report.code) ?: "unknown error");
-	if (socket_send(WORKER_FD_STATUS, &report, sizeof(report), NULL, 0, MSG_DONTWAIT) < 0)
+	if (socket_send(WORKER_FD_START, &report, sizeof(report), NULL, 0, MSG_DONTWAIT) < 0)
 		_exit(WORKER_EXIT_USAGE);
 	_exit(WORKER_EXIT_FAILED);
 }
 
-int worker_start(const struct worker_program *program, int dev_fd, int ledger_fd, int source_fd,
-		 struct child *ret, struct error *err)
+static const char *find_program(const struct worker_program *program, char found[PATH_MAX])
 {
-	const int fds[] = { dev_fd, ledger_fd, source_fd };
-	struct start start = { .program = program, .path = program->path };
+	return program->path ?: program_find(WORKER_NAME, found, PATH_MAX);
+}
+
+int worker_start(const struct worker_program *program, struct child *ret, struct error *err)
+{
+	char found[PATH_MAX];
+	const struct start start = { .program = program, .path = find_program(program, found) };
+
+	if (child_start(NULL, 0, exec_worker, &start, ret, err) < 0)
+		return error_prefix(err, "start a worker");
+	return 0;
+}
+
+int worker_stat(const struct worker_program *program, struct stat *ret)
+{
 	char found[PATH_MAX];
 
-	if (!start.path)
-		start.path = program_find(WORKER_NAME, found, sizeof(found));
-	if (child_start(fds, ARRAY_SIZE(fds), exec_worker, &start, ret, err) < 0)
-		return error_prefix(err, "start a worker");
+	return stat(find_program(program, found), ret) < 0 ? -errno : 0;
+}
+
+int worker_order(const struct child *worker, int dev_fd, int ledger_fd, int source_fd,
+		 struct error *err)
+{
+	const struct worker_order order = { .version = WORKER_ORDER_VERSION };
+	const int fds[WORKER_ORDER_FDS] = { dev_fd, ledger_fd, source_fd };
+	int r = socket_send(worker->report_fd, &order, sizeof(order), fds, ARRAY_SIZE(fds),
+			    MSG_DONTWAIT);
+
+	/* one that has ended already has said why, or its exit tells */
+	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
+		return error_errno(err, r, "give a worker its order");
 	return 0;
 }
 

@@ -60,6 +60,13 @@ def mountinfo(pid="self"):
     return entries
 
 
+def _link(path):
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
 class Daemon:
     """One of our processes, with its log in a file."""
 
@@ -205,11 +212,11 @@ class Node:
         return sorted(p.name for p in d.iterdir()) if d.exists() else []
 
     def workers(self):
-        """Pids of this node's workers."""
+        """Pids of the workers that serve a volume; the one in store has no FUSE device yet."""
         if not self.keeper.running():
             return []
         children = pathlib.Path(f"/proc/{self.keeper.pid}/task/{self.keeper.pid}/children").read_text().split()
-        return [int(c) for c in children]
+        return [int(c) for c in children if _link(f"/proc/{c}/fd/3") == "/dev/fuse"]
 
     def is_clean(self):
         """Nothing of any volume is left: no mount, worker, record, directory."""

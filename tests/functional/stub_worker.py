@@ -4,13 +4,14 @@
 HOLDFAST_STUB says. For tests of the keeper alone."""
 
 import errno
+import fcntl
 import os
 import socket
 import struct
 import sys
 import time
 
-DEV, STATUS = 3, 6
+START, DEV, STATUS = 3, 3, 6
 SIZE = 1 << 20
 LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH, INTERRUPT, BATCH_FORGET = 1, 2, 3, 14, 15, 18, 25, 36, 42
 
@@ -19,6 +20,28 @@ def report(code=0, text="", version=1):
     s = socket.socket(fileno=STATUS)
     s.send(struct.pack("=Ii240s", version, code, text.encode()))
     s.detach()
+
+
+def take_order():
+    """The descriptors, at their places; exits when no order comes."""
+    s = socket.socket(fileno=START)
+    os.dup2(START, STATUS)
+    message, fds, _, _ = socket.recv_fds(s, 64, 4)
+    if not message:
+        sys.exit(0)
+    s.detach()
+    assert struct.unpack("=II", message) == (1, 0) and len(fds) == 3
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    for place, fd in enumerate(high, DEV):
+        os.dup2(fd, place, inheritable=False)
+        os.close(fd)
+
+
+def resend():
+    """The requests that a worker before us had; the kernel sends them again (FUSE_NOTIFY_RESEND)."""
+    os.write(DEV, struct.pack("=IiQ", 16, 7, 0))
 
 
 def attr(node):
@@ -52,6 +75,7 @@ def serve_one(data):
 
 
 def serve():
+    resend()
     report()
     while True:
         try:
@@ -64,6 +88,7 @@ def serve():
 
 
 def main():
+    take_order()
     behaviour = os.environ.get("HOLDFAST_STUB", "serve")
     if os.path.exists(behaviour):  # a file: changed while the keeper runs
         with open(behaviour) as f:

@@ -67,10 +67,24 @@ class Keeper:
         return control.listing(self.run_dir) is not None
 
     def is_back_to(self, before):
-        """The keeper has no descriptor that it did not have at an earlier moment, when a client's socket, which has a
-        number in its name, may have been about to go."""
-        eventually(lambda: not Counter(self.daemon.fds()) - Counter(before), what="descriptors to go")
+        """The keeper has no more descriptors of any kind than at an earlier moment."""
+        eventually(lambda: not kinds(self.daemon.fds()) - kinds(before), what="descriptors to go")
         return True
+
+    def fds(self):
+        """The keeper's descriptors once it has a worker in store."""
+        children = pathlib.Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children")
+
+        def settled():
+            fds, n = kinds(self.daemon.fds()), len(children.read_text().split())
+            time.sleep(0.02)
+            return n > len(self.node.workers()) and kinds(self.daemon.fds()) == fds and self.daemon.fds()
+        return eventually(settled, what="a worker in store")
+
+
+def kinds(links):
+    """Sockets have a number in their names."""
+    return Counter(link.split("[")[0] for link in links)
 
 
 @pytest.fixture
@@ -102,7 +116,7 @@ def test_the_run_directory_and_the_socket_are_only_for_their_owner(idle_keeper):
 
 
 def test_a_volume_is_served_until_it_is_removed(keeper):
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     target = keeper.added()
     assert (target / "file").read_bytes() == CONTENT
     volume = keeper.volume()
@@ -182,7 +196,7 @@ def at_once(names, what):
 
 
 def test_many_volumes_come_die_and_go_at_once(keeper):
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     names = [f"volume-{i}" for i in range(24)]
 
     def add(name):
@@ -242,13 +256,13 @@ def test_a_reader_sees_no_error_while_workers_are_killed(keeper):
 
 def test_restarts_hold_no_descriptors(keeper):
     keeper.added()
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     for _ in range(3):
         pid = keeper.serving().pid
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: keeper.volume().pid != pid, what="the keeper to notice")
     keeper.serving()
-    eventually(lambda: len(keeper.daemon.fds()) <= len(before), what="descriptors to go")
+    assert keeper.is_back_to(before)
 
 
 def test_a_worker_that_can_not_be_restarted_is_tried_again_until_it_can(keeper):
@@ -272,7 +286,7 @@ def test_a_worker_that_can_not_be_restarted_is_tried_again_until_it_can(keeper):
     ("mute", errno.ETIMEDOUT, "did not report"),
 ])
 def test_a_first_worker_that_fails_leaves_nothing_behind(keeper, behaviour, code, words):
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     keeper.behave(behaviour)
     reply = keeper.add()
     assert reply.code == -code and words in reply.text and reply.fds == []
@@ -309,7 +323,7 @@ def test_others_are_served_while_a_worker_starts(keeper):
 
 
 def test_a_client_that_goes_away_takes_its_volume_with_it(keeper):
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     keeper.behave("mute")
     fd = os.open(keeper.source, os.O_PATH)
     with Control(keeper.run_dir) as c:
@@ -322,7 +336,7 @@ def test_a_client_that_goes_away_takes_its_volume_with_it(keeper):
 
 
 def test_removing_does_not_need_a_worker(keeper):
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     target = keeper.added()
     keeper.behave("fail")
     os.kill(keeper.volume().pid, signal.SIGKILL)
@@ -397,7 +411,7 @@ def test_a_hung_source_is_refused_and_holds_nobody_up(keeper):
     keeper.behave("swallow")
     hung = keeper.added("hung")
     keeper.behave("serve")
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     fd = os.open(hung, os.O_PATH)
     with Control(keeper.run_dir) as c:
         c.send(control.request(control.ADD, "v1"), [fd])
@@ -425,7 +439,7 @@ def test_a_dead_source_is_refused(keeper):
 
 
 def test_an_aborted_connection_is_dead_until_it_is_removed(keeper):
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     target = keeper.added()
     pid = keeper.volume().pid
     keeper.node.abort_connections()
@@ -470,7 +484,7 @@ def bad_packets():
 
 @pytest.mark.parametrize("what", bad_packets())
 def test_a_bad_packet_gets_one_answer_and_the_door(keeper, what):
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     with Control(keeper.run_dir) as c:
         reply = c.call(bad_packets()[what])
         assert reply.code < 0 and reply.text
@@ -490,7 +504,7 @@ def test_another_version_is_told_so(keeper):
     ("none", errno.EINVAL), ("two", errno.EINVAL), ("a file", errno.ENOTDIR), ("not O_PATH", errno.EINVAL),
 ])
 def test_a_source_that_is_no_directory_handle_is_refused(keeper, what, code):
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     path = os.open(keeper.source, os.O_PATH)
     file = os.open(keeper.behaviour, os.O_PATH)
     plain = os.open(keeper.source, os.O_RDONLY)
@@ -503,7 +517,7 @@ def test_a_source_that_is_no_directory_handle_is_refused(keeper, what, code):
 
 
 def test_unasked_descriptors_are_closed(keeper):
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     fd = os.open("/dev/null", os.O_RDONLY)
     assert control.call(keeper.run_dir, control.request(control.LIST), [fd] * 4).code == 0
     reply = control.call(keeper.run_dir, control.request(control.LIST), [fd] * 8)
@@ -515,7 +529,7 @@ def test_unasked_descriptors_are_closed(keeper):
 def test_a_thousand_idle_connections_do_not_keep_others_out(keeper):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-    before = keeper.daemon.fds()
+    before = keeper.fds()
     idle = [Control(keeper.run_dir) for _ in range(1000)]
     try:
         target = keeper.added()
@@ -667,7 +681,7 @@ def test_too_few_descriptors_are_told_and_survived(idle_keeper):
 def test_without_the_fuse_device_adding_says_what_is_missing(idle_keeper):
     run_without(idle_keeper, "unshare", "--mount", "sh", "-c",
                 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 && exec "$@"', "sh")
-    before = idle_keeper.daemon.fds()
+    before = idle_keeper.fds()
     reply = idle_keeper.add()
     assert reply.code == -errno.ENOENT and "/dev/fuse" in reply.text and "modprobe" in reply.text
     assert idle_keeper.is_back_to(before) and idle_keeper.is_up()
@@ -675,7 +689,7 @@ def test_without_the_fuse_device_adding_says_what_is_missing(idle_keeper):
 
 def test_without_cap_sys_admin_adding_says_what_is_missing(idle_keeper):
     run_without(idle_keeper, "setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
-    before = idle_keeper.daemon.fds()
+    before = idle_keeper.fds()
     reply = idle_keeper.add()
     assert reply.code == -errno.EPERM and "CAP_SYS_ADMIN" in reply.text
     assert idle_keeper.is_back_to(before) and idle_keeper.is_up()
