@@ -9,8 +9,8 @@
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "fuse/policy.h"
@@ -92,13 +92,15 @@ static int read_init(int dev_fd, struct init_request *ret, struct error *err)
 /* A number from /proc/sys/fs/fuse; `missing` where this kernel does not have it. */
 static uint32_t read_sysctl(const char *name, uint32_t missing)
 {
-	_cleanup_close_ int dir = open("/proc/sys/fs/fuse", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_free_ char *text = NULL;
+	_cleanup_close_ int fd = -EBADF;
+	char path[64], text[16];
 	uint32_t value;
-	size_t size;
+	ssize_t n;
 
-	if (dir < 0 || file_load(dir, name, 64, &text, &size, NULL) < 0)
-		return missing;
+	(void)snprintf(path, sizeof(path), "/proc/sys/fs/fuse/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : fd_read_all(fd, text, sizeof(text) - 1);
+	text[MAX_OF(n, 0)] = '\0';
 	text[strcspn(text, "\n")] = '\0';
 	return parse_u32(text, UINT32_MAX, &value) < 0 ? missing : value;
 }
@@ -177,12 +179,22 @@ static void raise_readahead(const struct connection *c)
 		(void)log_warning_errno(r, "readahead stays small: %s", path);
 }
 
+uint64_t connection_request_max_ns(void)
+{
+	uint32_t each = read_sysctl("default_request_timeout", 0);
+	uint32_t max = read_sysctl("max_request_timeout", 0);
+
+	if (each && max)
+		return MIN_OF(each, max) * NSEC_PER_SEC;
+	return MAX_OF(each, max) * NSEC_PER_SEC;
+}
+
 static void warn_of_timeouts(void)
 {
-	if (read_sysctl("default_request_timeout", 0) || read_sysctl("max_request_timeout", 0))
+	if (connection_request_max_ns())
 		log_warning("fs.fuse.default_request_timeout or max_request_timeout is set: the "
-			    "kernel ends a whole volume when one request takes that long; set both "
-			    "to 0");
+			    "kernel ends a whole volume when one request takes that long, so a "
+			    "request to a slow source fails before; set both to 0");
 }
 
 int connection_open(const struct volume_config *config, uint64_t source_magic,

@@ -63,5 +63,11 @@ void connection_close(struct connection *c);
  */
 int __must_check connection_resend(int dev_fd);
 
+/*
+ * connection_request_max_ns - how old a request may get before the kernel ends its whole connection
+ * (fs.fuse.default_request_timeout or max_request_timeout, Linux 6.15), in nanoseconds. 0: any age.
+ */
+uint64_t connection_request_max_ns(void);
+
 /* connection_can_resend - whether FUSE_HAS_RESEND was negotiated. */
 bool connection_can_resend(const struct connection_state *state);

@@ -72,10 +72,13 @@ void inbox_begin(struct inbox *inbox)
 {
 	const struct fuse_in_header *in = header_of(inbox);
 	struct ledger_thread *thread = inbox->thread;
+	uint64_t now = clock_now_ns();
 
 	atomic_store_explicit(&thread->opcode, in->opcode, memory_order_relaxed);
 	atomic_store_explicit(&thread->nodeid, in->nodeid, memory_order_relaxed);
-	atomic_store_explicit(&thread->since_ns, clock_now_ns(), memory_order_relaxed);
+	atomic_store_explicit(&thread->since_ns, now, memory_order_relaxed);
+	if (!atomic_load_explicit(&thread->first_ns, memory_order_relaxed))
+		atomic_store_explicit(&thread->first_ns, now, memory_order_relaxed);
 	atomic_store_explicit(&thread->unique, in->unique ?: 1, memory_order_release);
 }
 
@@ -91,6 +94,7 @@ void inbox_clear(struct inbox *inbox)
 			      memory_order_relaxed);
 	atomic_store_explicit(&thread->deaths, 0, memory_order_relaxed);
 	atomic_store_explicit(&thread->since_ns, 0, memory_order_relaxed);
+	atomic_store_explicit(&thread->first_ns, 0, memory_order_relaxed);
 	atomic_fetch_add_explicit(&thread->served, 1, memory_order_relaxed);
 	atomic_store_explicit(&thread->unique, 0, memory_order_release);
 	__atomic_store_n(&header_of(inbox)->len, 0, __ATOMIC_RELEASE);

@@ -44,7 +44,8 @@ struct ledger_thread {
 	_Atomic uint32_t opcode;
 	_Atomic uint32_t deaths; /* of workers, in a row, that are laid to this request's charge */
 	_Atomic int32_t tid;	 /* of the thread, in the worker's pid namespace; 0: none */
-	uint32_t reserved[5];
+	uint32_t reserved[3];
+	_Atomic uint64_t first_ns; /* as since_ns, but of the first worker that had it */
 };
 
 /* How the last worker ended, as the keeper saw it. */

@@ -105,6 +105,16 @@ static int decide_mode(const struct volume_config *config, const struct policy_f
 	return 0;
 }
 
+/*
+ * Whether files are registered with the connection: those that are passed through, and where files
+ * can be removed, those that are open without a name, which nothing but the worker would hold.
+ */
+static bool registers_files(const struct volume_config *config, enum volume_mode mode)
+{
+	return mode == VOLUME_MODE_PASSTHROUGH ||
+	       (mode == VOLUME_MODE_WORKER && !(config->flags & VOLUME_READ_ONLY));
+}
+
 static uint64_t decide_flags(const struct volume_config *config, enum volume_mode mode)
 {
 	uint64_t flags = WANTED;
@@ -115,7 +125,7 @@ static uint64_t decide_flags(const struct volume_config *config, enum volume_mod
 		flags |= FUSE_AUTO_INVAL_DATA;
 	if (mode == VOLUME_MODE_UPCALL_FREE)
 		flags |= FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT;
-	if (mode == VOLUME_MODE_PASSTHROUGH)
+	if (registers_files(config, mode))
 		flags |= FUSE_PASSTHROUGH;
 	return flags;
 }
@@ -142,9 +152,9 @@ static void decide_timeouts(const struct volume_config *config, struct connectio
 
 /* How deep file systems may be stacked below ours; one more than the source is (fs/fuse/backing.c).
  */
-static uint32_t decide_stack_depth(const struct policy_facts *facts, enum volume_mode mode)
+static uint32_t decide_stack_depth(const struct policy_facts *facts, uint64_t negotiated)
 {
-	if (mode != VOLUME_MODE_PASSTHROUGH)
+	if (!(negotiated & FUSE_PASSTHROUGH))
 		return 0;
 	return facts->source_magic == OVERLAYFS_SUPER_MAGIC ? 2 : 1;
 }
@@ -171,7 +181,7 @@ int policy_connect(const struct volume_config *config, const struct policy_facts
 		return r;
 	state.negotiated = decide_flags(config, (enum volume_mode)state.mode) & facts->offered;
 	state.max_write = MIN_OF(state.max_pages * facts->page_size, WRITE_MAX);
-	state.max_stack_depth = decide_stack_depth(facts, (enum volume_mode)state.mode);
+	state.max_stack_depth = decide_stack_depth(facts, state.negotiated);
 	state.flush_on_close =
 		!(config->flags & VOLUME_READ_ONLY) && flushes_on_close(facts->source_magic);
 	decide_timeouts(config, &state);

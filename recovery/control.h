@@ -12,6 +12,9 @@
  *   CONTROL_MOUNT    -                  one; on success with a mount
  *   CONTROL_REMOVE   -                  one, once the worker is reaped and the connection closed
  *   CONTROL_LIST     -                  one a volume (CONTROL_MORE set), then one without
+ *   CONTROL_RESTART  -                  one, when the worker is about to be replaced by one of the
+ *                                       program file as it is now
+ *   CONTROL_KILL     -                  one, when the worker was killed as by anybody: for drills
  *
  * The mount is detached, the receiver attaches it. Each reply has one of its own where the kernel
  * clones detached mounts (Linux 6.15); before, it is always the same one, which would move when it
@@ -29,13 +32,15 @@
 
 #define CONTROL_SOCKET_NAME "keeper.sock" /* in the run directory */
 #define CONTROL_MAGIC 0x54464c48U	  /* "HLFT" */
-#define CONTROL_VERSION 1
+#define CONTROL_VERSION 2
 
 enum control_type {
 	CONTROL_ADD = 1,
 	CONTROL_MOUNT = 2,
 	CONTROL_REMOVE = 3,
 	CONTROL_LIST = 4,
+	CONTROL_RESTART = 7,
+	CONTROL_KILL = 8,
 };
 
 /* control_header.flags of a reply */
@@ -53,7 +58,7 @@ struct control_header {
 
 struct control_request {
 	struct control_header header;
-	struct volume_config config; /* ADD: all of it; MOUNT, REMOVE: the id; LIST: unused */
+	struct volume_config config; /* ADD: all of it; LIST: unused; else the id */
 };
 
 enum volume_state {
@@ -69,10 +74,14 @@ enum volume_state {
 struct volume_status {
 	struct volume_config config;
 	struct connection_state connection;
-	uint64_t dev;			/* st_dev of the mount */
-	uint64_t waiting;		/* requests the kernel waits for */
-	uint64_t restarts;		/* workers that died */
-	uint64_t requests;		/* answered so far */
+	uint64_t dev;		 /* st_dev of the mount */
+	uint64_t waiting;	 /* requests the kernel waits for */
+	uint64_t restarts;	 /* workers that died */
+	uint64_t requests;	 /* answered so far */
+	uint64_t source_wait_ms; /* how long a call to the source has been running that is slow */
+	uint32_t poisoned;	 /* requests answered EIO because they killed workers */
+	uint32_t poison_opcode;	 /* of the last of them, and its node */
+	uint64_t poison_nodeid;
 	int32_t worker_pid;		/* 0: none right now */
 	uint32_t state;			/* enum volume_state */
 	char reason[VOLUME_REASON_MAX]; /* why the last worker died or could not start, or "" */

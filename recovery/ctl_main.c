@@ -8,14 +8,18 @@
 
 #include "base/log.h"
 #include "base/options.h"
+#include "base/parse.h"
+#include "recovery/ctl_drill.h"
 #include "recovery/ctl_status.h"
 #include "recovery/keeper_client.h"
 
 #define KEEPER_TIMEOUT_MS 10000
 #define EXIT_USAGE 2
+#define KILLS_MAX 100000U
 
 struct settings {
 	const char *run_dir;
+	const char *kills;
 	bool json;
 };
 
@@ -65,12 +69,36 @@ static int run_status(const struct settings *settings, const struct strv *args, 
 	return 0;
 }
 
+static int run_restart(const struct settings *settings, const struct strv *args, struct error *err)
+{
+	return ctl_replace(settings->run_dir, args->items[1], true, stdout, err);
+}
+
+static int run_kill(const struct settings *settings, const struct strv *args, struct error *err)
+{
+	return ctl_replace(settings->run_dir, args->items[1], false, stdout, err);
+}
+
+static int run_drill(const struct settings *settings, const struct strv *args, struct error *err)
+{
+	uint32_t kills;
+
+	if (parse_u32(settings->kills, KILLS_MAX, &kills) < 0 || kills == 0)
+		return error_set(err, ERROR_INVALID, -EINVAL,
+				 "--kills '%s' is no number from 1 to %u", settings->kills,
+				 KILLS_MAX);
+	return ctl_drill(settings->run_dir, args->items[1], kills, stdout, err);
+}
+
 static const struct verb {
 	const char *name;
 	size_t n_args; /* behind the verb */
 	int (*run)(const struct settings *settings, const struct strv *args, struct error *err);
 } verbs[] = {
 	{ "status", 0, run_status },
+	{ "restart", 1, run_restart },
+	{ "kill", 1, run_kill },
+	{ "drill", 1, run_drill },
 };
 
 static const struct verb *find_verb(const struct strv *args)
@@ -83,20 +111,28 @@ static const struct verb *find_verb(const struct strv *args)
 
 int main(int argc, char **argv)
 {
-	struct settings settings = { .run_dir = "/run/holdfast" };
+	struct settings settings = { .run_dir = "/run/holdfast", .kills = "10" };
 	_cleanup_strv_ struct strv args = { 0 };
 	const struct option_spec options[] = {
 		{ "run-dir", "DIR",
 		  "where keeper and plugin keep their state (default "
 		  "/run/holdfast)",
 		  OPTION_STRING, &settings.run_dir },
-		{ "json", NULL, "print JSON instead of a table", OPTION_SWITCH, &settings.json },
+		{ "json", NULL, "status: print JSON instead of a table", OPTION_SWITCH,
+		  &settings.json },
+		{ "kills", "N", "drill: how often (default 10)", OPTION_STRING, &settings.kills },
 	};
 	const struct program_spec program = {
 		.name = "holdfastctl",
-		.summary = "Shows the Holdfast volumes of this node.\n\nVerbs:\n"
-			   "  status    the volumes, their workers and where they are mounted",
-		.args = "VERB",
+		.summary =
+			"Shows the Holdfast volumes of this node, and tries them out.\n\nVerbs:\n"
+			"  status           the volumes, their workers and where they are mounted\n"
+			"  restart VOLUME   replace its worker by one of the program file as it is "
+			"now\n"
+			"  kill VOLUME      kill its worker, as a crash would\n"
+			"  drill VOLUME     kill its worker again and again, and tell what readers "
+			"saw",
+		.args = "VERB [VOLUME]",
 		.positional = &args,
 		.options = options,
 		.n_options = ARRAY_SIZE(options),
@@ -108,8 +144,10 @@ int main(int argc, char **argv)
 	log_open("holdfastctl", LOG_LEVEL_ERROR);
 	verb = find_verb(&args);
 	if (!verb) {
-		(void)fprintf(stderr, "holdfastctl: which verb? 'status' is one\n"
-				      "Try 'holdfastctl --help'.\n");
+		(void)fprintf(stderr,
+			      "holdfastctl: which verb? 'status', 'restart VOLUME', 'kill VOLUME' "
+			      "and 'drill VOLUME' are there\n"
+			      "Try 'holdfastctl --help'.\n");
 		return EXIT_USAGE;
 	}
 	if (verb->run(&settings, &args, &err) < 0) {

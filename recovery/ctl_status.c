@@ -3,9 +3,12 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+
+#include "fuse/uapi.h"
 
 static int by_id(const void *a, const void *b)
 {
@@ -81,12 +84,24 @@ static json_t *targets_json(const struct record *record)
 	return NULL;
 }
 
+/* How much of the ladder this kernel has: every request exactly once everywhere; where files can be
+ * registered (Linux 6.9) also those that are open without a name. */
+static const char *rung_of(const struct ctl_volume *v)
+{
+	if (!v->status)
+		return NULL;
+	return v->status->connection.offered & FUSE_PASSTHROUGH
+		       ? "takeover"
+		       : "takeover, but for unlinked files";
+}
+
 /* NULL when out of memory; json_pack's "o" takes over the values, also when it fails. */
 static json_t *volume_json(const struct ctl_volume *v)
 {
 	const struct volume_status *s = v->status;
 
-	return json_pack("{s:s, s:s?, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:b, s:b, s:s}",
+	return json_pack("{s:s, s:s?, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:b, s:b, s:s, "
+			 "s:s?, s:o, s:o}",
 			 "id", v->id, "source", v->record ? v->record->source : NULL, "state",
 			 ctl_state(v), "readOnly", is_read_only(v), "workerPid",
 			 number_or_null(s && s->worker_pid > 0, s ? (uint64_t)s->worker_pid : 0),
@@ -95,7 +110,9 @@ static json_t *volume_json(const struct ctl_volume *v)
 			 number_or_null(s, s ? minor(s->dev) : 0), "waiting",
 			 number_or_null(s, s ? s->waiting : 0), "mode", mode_of(v), "requests",
 			 number_or_null(s, s ? s->requests : 0), "served", s != NULL, "recorded",
-			 v->record != NULL, "reason", s ? s->reason : "");
+			 v->record != NULL, "reason", s ? s->reason : "", "rung", rung_of(v),
+			 "poisoned", number_or_null(s, s ? s->poisoned : 0), "sourceWaitMs",
+			 number_or_null(s, s ? s->source_wait_ms : 0));
 }
 
 int ctl_print_json(FILE *out, const struct ctl_volume *volumes, size_t n, struct error *err)
@@ -188,6 +205,23 @@ static void print_remark(FILE *out, const char *id, const char *what, const char
 	(void)fputc('\n', out);
 }
 
+static void print_troubles(FILE *out, const char *id, const struct volume_status *s)
+{
+	char text[128];
+
+	if (s->poisoned) {
+		(void)snprintf(text, sizeof(text),
+			       "%u, the last one was opcode %u on node %" PRIu64, s->poisoned,
+			       s->poison_opcode, s->poison_nodeid);
+		print_remark(out, id, "requests answered EIO because they killed workers: ", text);
+	}
+	if (s->source_wait_ms) {
+		(void)snprintf(text, sizeof(text), "%" PRIu64 " ms", s->source_wait_ms);
+		print_remark(out, id, "the source is slow or hangs: a call has been running for ",
+			     text);
+	}
+}
+
 /* What else there is to know of volumes that are not as they should be. */
 static void print_remarks(FILE *out, const struct ctl_volume *v)
 {
@@ -199,6 +233,8 @@ static void print_remarks(FILE *out, const struct ctl_volume *v)
 			     "");
 	if (v->status && v->status->reason[0])
 		print_remark(out, v->id, "the last worker ended: ", v->status->reason);
+	if (v->status)
+		print_troubles(out, v->id, v->status);
 }
 
 static void widen(int widths[COLUMNS - 1], const struct row *row)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -16,6 +17,7 @@
 #include "recovery/supervisor/supervisor.h"
 
 #define CLIENTS_MAX 256
+#define CHECKS_PER_LIMIT 4
 #define VOLUME_FDS 8 /* device, mount, ledger, source, pidfd, status; two more at each start */
 #define OWN_FDS 28   /* with a worker in store, and one more at its start */
 
@@ -36,6 +38,8 @@ struct keeper {
 	struct control_handler handler;
 	struct control_server *server;
 	struct keeper_limits limits;
+	struct loop_timer check;
+	uint64_t hang_limit_ns;
 	struct entry *entries;
 	size_t n_entries;
 	uint64_t last_serial;
@@ -261,6 +265,21 @@ static void remove_volume(struct keeper *k, struct control_client *client, const
 		stop_entry(entry);
 }
 
+static int replace(struct keeper *k, struct control_client *client,
+		   const struct control_request *request, struct error *err)
+{
+	struct entry *entry = find(k, request->config.id);
+	int r;
+
+	if (!entry)
+		return error_set(err, ERROR_NOT_FOUND, -ENOENT, "there is no volume '%s'",
+				 request->config.id);
+	r = supervisor_replace(entry->supervisor, request->header.type == CONTROL_RESTART, err);
+	if (r >= 0 && control_client_reply(client, NULL, -EBADF) < 0)
+		log_debug("the client of a replacement did not wait for its answer");
+	return r;
+}
+
 static void on_request(void *context, struct control_client *client,
 		       const struct control_request *request, int fds[SOCKET_FDS_MAX])
 {
@@ -273,8 +292,10 @@ static void on_request(void *context, struct control_client *client,
 		r = add(k, client, &request->config, fds, &err);
 	else if (request->header.type == CONTROL_MOUNT)
 		r = mount_again(k, client, request->config.id, &err);
-	else
+	else if (request->header.type == CONTROL_REMOVE)
 		remove_volume(k, client, request->config.id);
+	else
+		r = replace(k, client, request, &err);
 	if (r < 0) {
 		log_warning("request refused: %s", err.text);
 		control_client_fail(client, &err);
@@ -318,10 +339,20 @@ static void open_fusectl(struct keeper *k)
 			err.text);
 }
 
+static void on_check(void *context)
+{
+	struct keeper *k = context;
+
+	for (struct entry *e = k->entries; e; e = e->next)
+		supervisor_check(e->supervisor, k->hang_limit_ns);
+	loop_arm(k->loop, &k->check, clock_now_ns() + k->hang_limit_ns / CHECKS_PER_LIMIT);
+}
+
 DEFINE_CLEANUP(struct keeper *, keeper_free);
 
 int keeper_open(struct loop *loop, const char *run_dir, const struct worker_program *program,
-		struct keeper_limits limits, struct keeper **ret, struct error *err)
+		struct keeper_limits limits, uint64_t hang_limit_ns, struct keeper **ret,
+		struct error *err)
 {
 	_cleanup_(keeper_free_cleanup) struct keeper *k = malloc(sizeof(*k));
 	char path[PATH_MAX];
@@ -336,6 +367,7 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 			     .reaper = &k->reaper,
 			     .standby = &k->standby,
 			     .fusectl_fd = -EBADF,
+			     .request_max_ns = connection_request_max_ns(),
 			     .on_started = on_started,
 			     .on_stopped = on_stopped },
 		.handler = { .request = on_request,
@@ -343,6 +375,8 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 			     .next_status = next_status,
 			     .context = k },
 		.limits = limits,
+		.check = { .fire = on_check, .context = k },
+		.hang_limit_ns = hang_limit_ns,
 	};
 	standby_init(&k->standby, loop, &k->reaper, program);
 	open_fusectl(k);
@@ -350,6 +384,8 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 	r = control_server_open(loop, path, limits.clients, &k->handler, &k->server, err);
 	if (r < 0)
 		return r;
+	if (hang_limit_ns)
+		on_check(k);
 	*ret = TAKE_PTR(k);
 	return 0;
 }
@@ -375,6 +411,7 @@ void keeper_free(struct keeper *k)
 	if (!k)
 		return;
 	control_server_close(k->server);
+	loop_disarm(&k->check);
 	for (struct entry *e = k->entries, *next; e; e = next) {
 		next = e->next;
 		unlink_entry(e);

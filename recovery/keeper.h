@@ -22,12 +22,13 @@ struct keeper_limits keeper_limits_for(uint64_t nofile);
 struct keeper;
 
 /*
- * keeper_open - serve RUN_DIR/keeper.sock. `loop`, `program` and what they point at are borrowed.
- * *ret is owned by the caller. Returns 0 or -errno with *err set.
+ * keeper_open - serve RUN_DIR/keeper.sock. A worker that does not get on for hang_limit_ns is
+ * killed (progress.h); 0: never. `loop`, `program` and what they point at are borrowed. *ret is
+ * owned by the caller. Returns 0 or -errno with *err set.
  */
 int __must_check keeper_open(struct loop *loop, const char *run_dir,
 			     const struct worker_program *program, struct keeper_limits limits,
-			     struct keeper **ret, struct error *err);
+			     uint64_t hang_limit_ns, struct keeper **ret, struct error *err);
 
 /* keeper_end - take no more requests, end all volumes, then end the loop. It takes seconds at most.
  */

@@ -208,10 +208,11 @@ int keeper_mount(const char *run_dir, int timeout_ms, const char *id, int *ret_m
 			      ret, err);
 }
 
-int keeper_remove(const char *run_dir, int timeout_ms, const char *id, struct error *err)
+/* A call about one volume whose reply brings nothing. */
+static int call_about(enum control_type type, const char *run_dir, int timeout_ms, const char *id,
+		      struct error *err)
 {
-	_cleanup_(keeper_call_end) struct keeper_call call = { .fd = -EBADF,
-							       .type = CONTROL_REMOVE };
+	_cleanup_(keeper_call_end) struct keeper_call call = { .fd = -EBADF, .type = type };
 	_cleanup_close_ int fd = -EBADF;
 	struct volume_config config;
 	struct control_reply reply;
@@ -220,6 +221,17 @@ int keeper_remove(const char *run_dir, int timeout_ms, const char *id, struct er
 	if (r < 0)
 		return r;
 	return call_once(&call, run_dir, timeout_ms, &config, -EBADF, &reply, &fd, err);
+}
+
+int keeper_remove(const char *run_dir, int timeout_ms, const char *id, struct error *err)
+{
+	return call_about(CONTROL_REMOVE, run_dir, timeout_ms, id, err);
+}
+
+int keeper_replace(const char *run_dir, int timeout_ms, const char *id, bool planned,
+		   struct error *err)
+{
+	return call_about(planned ? CONTROL_RESTART : CONTROL_KILL, run_dir, timeout_ms, id, err);
 }
 
 int keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret, size_t *ret_n,

@@ -35,6 +35,11 @@ int __must_check keeper_mount(const char *run_dir, int timeout_ms, const char *i
 int __must_check keeper_remove(const char *run_dir, int timeout_ms, const char *id,
 			       struct error *err);
 
+/* keeper_replace - kill a volume's worker, so that another takes over; `planned`: one of the
+ * program file as it is now. ERROR_BUSY when no worker serves right now. */
+int __must_check keeper_replace(const char *run_dir, int timeout_ms, const char *id, bool planned,
+				struct error *err);
+
 /* keeper_list - *ret is an array of *ret_n, owned by the caller (free(3)). */
 int __must_check keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret,
 			     size_t *ret_n, struct error *err);

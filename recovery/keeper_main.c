@@ -28,11 +28,14 @@
 #define OOM_SCORE_FILE "/proc/self/oom_score_adj"
 #define OOM_SCORE_SPARED "-1000"
 #define EXIT_USAGE 2
+#define HANG_LIMIT_MIN_NS (100 * NSEC_PER_MSEC)
 
 struct settings {
 	const char *run_dir;
 	const char *worker;
 	const char *log_level;
+	const char *hang_timeout;
+	uint64_t hang_limit_ns;
 };
 
 /* The process's events besides the keeper's own. */
@@ -139,7 +142,8 @@ static int serve(const struct settings *settings, const struct worker_program *p
 	if (r >= 0)
 		r = open_signals(&p, err);
 	if (r >= 0)
-		r = keeper_open(&p.loop, settings->run_dir, program, limits, &p.keeper, err);
+		r = keeper_open(&p.loop, settings->run_dir, program, limits,
+				settings->hang_limit_ns, &p.keeper, err);
 	if (r >= 0) {
 		start_watchdog(&p);
 		notify_ready("0 volumes");
@@ -168,7 +172,9 @@ static int run(const struct settings *settings, struct error *err)
 
 int main(int argc, char **argv)
 {
-	struct settings settings = { .run_dir = "/run/holdfast", .log_level = "info" };
+	struct settings settings = { .run_dir = "/run/holdfast",
+				     .log_level = "info",
+				     .hang_timeout = "2s" };
 	const struct option_spec options[] = {
 		{ "run-dir", "DIR", "where the control socket is (default /run/holdfast)",
 		  OPTION_STRING, &settings.run_dir },
@@ -176,6 +182,10 @@ int main(int argc, char **argv)
 		  "the FUSE server to start (default: holdfast-fuse beside this "
 		  "program, or where it is installed)",
 		  OPTION_STRING, &settings.worker },
+		{ "hang-timeout", "DURATION",
+		  "kill a worker that makes no progress for so long while requests wait and it is "
+		  "not waiting for the source (default 2s; 0: never)",
+		  OPTION_STRING, &settings.hang_timeout },
 		{ "log-level", "LEVEL", "error, warning, notice, info (default) or debug",
 		  OPTION_STRING, &settings.log_level },
 	};
@@ -195,6 +205,14 @@ int main(int argc, char **argv)
 			      "holdfast-keeper: --log-level '%s' is not one of error, "
 			      "warning, notice, info, debug\n",
 			      settings.log_level);
+		return EXIT_USAGE;
+	}
+	if (parse_duration(settings.hang_timeout, &settings.hang_limit_ns) < 0 ||
+	    (settings.hang_limit_ns && settings.hang_limit_ns < HANG_LIMIT_MIN_NS)) {
+		(void)fprintf(stderr,
+			      "holdfast-keeper: --hang-timeout '%s' is not 0 and no duration of "
+			      "100ms or more, as in 2s\n",
+			      settings.hang_timeout);
 		return EXIT_USAGE;
 	}
 	log_open("holdfast-keeper", level);

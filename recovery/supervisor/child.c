@@ -97,6 +97,9 @@ int child_receive(const struct child *child, void *ret, size_t size)
 	int fds[SOCKET_FDS_MAX];
 	ssize_t n = socket_recv(child->report_fd, ret, size, fds, MSG_DONTWAIT);
 
+	/* it ended without reading what it was sent; what it had said comes behind this error */
+	if (n == -ECONNRESET)
+		n = socket_recv(child->report_fd, ret, size, fds, MSG_DONTWAIT);
 	for (size_t i = 0; i < SOCKET_FDS_MAX; i++)
 		close_fd(&fds[i]);
 	if (n == 0 || n == -ECONNRESET)

@@ -15,6 +15,7 @@
 #include "mount/fusectl.h"
 #include "mount/tree.h"
 #include "recovery/supervisor/backoff.h"
+#include "recovery/supervisor/progress.h"
 #include "recovery/supervisor/source_probe.h"
 
 #define PROBE_LIMIT_NS (5 * NSEC_PER_SEC)  /* for the source to say what it is */
@@ -42,6 +43,9 @@ struct supervisor {
 	struct loop_timer restart;	 /* the back-off */
 	bool killed;			 /* limit is that of the kill */
 	enum ledger_end end;		 /* how it ends, where that is known before */
+
+	struct progress progress;
+	uint64_t source_wait_ns; /* a call to the source has been running for so long; 0: none */
 
 	struct backoff backoff;
 	uint64_t down_since_ns;	   /* when the last worker died */
@@ -169,6 +173,8 @@ static void worker_serves(struct supervisor *s)
 
 	loop_disarm(&s->limit);
 	s->serving_since_ns = now;
+	s->progress = (struct progress){ .still_since_ns = 0 };
+	s->source_wait_ns = 0;
 	if (s->state == VOLUME_STARTING) {
 		s->state = VOLUME_SERVING;
 		s->context->on_started(s->owner, s, NULL);
@@ -414,6 +420,84 @@ void supervisor_stop(struct supervisor *s)
 	kill_worker(s);
 }
 
+int supervisor_replace(struct supervisor *s, bool planned, struct error *err)
+{
+	if (s->state != VOLUME_SERVING || s->stopping || s->killed)
+		return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is %s: no worker serves it",
+				 s->config.id, volume_state_name(s->state));
+	if (planned)
+		s->end = LEDGER_END_PLANNED;
+	complain(s, -EINTR, planned ? "it was replaced" : "it was killed for a drill");
+	kill_worker(s);
+	return 0;
+}
+
+static void kill_hung(struct supervisor *s, const struct progress_report *report)
+{
+	char text[160];
+
+	(void)snprintf(text, sizeof(text),
+		       "it hung: no progress for %llu ms, thread %d in state %c with request %u",
+		       (unsigned long long)(report->age_ns / NSEC_PER_MSEC), report->tid,
+		       report->state, report->opcode);
+	log_error("worker is killed: %s", text);
+	complain(s, -ETIMEDOUT, text);
+	s->end = LEDGER_END_CRASH;
+	kill_worker(s);
+}
+
+static void note_source_wait(struct supervisor *s, uint64_t age_ns)
+{
+	if (age_ns && !s->source_wait_ns)
+		log_warning("the source is slow or hangs: a call to it has been running for "
+			    "%llu ms; the worker waits",
+			    (unsigned long long)(age_ns / NSEC_PER_MSEC));
+	else if (!age_ns && s->source_wait_ns)
+		log_info("the source answers again");
+	s->source_wait_ns = age_ns;
+}
+
+/* Requests that the kernel waits for and no inbox holds: they are sent again, if that can be. */
+static void find_lost(struct supervisor *s)
+{
+	log_error("the kernel waits for requests that the worker does not have: %s",
+		  connection_can_resend(&s->connection.state)
+			  ? "they are sent again"
+			  : "this kernel can't send them again");
+	if (!connection_can_resend(&s->connection.state))
+		return;
+	if (connection_resend(s->connection.dev_fd) < 0)
+		log_error("the kernel could not send them again");
+	s->progress.still_since_ns = 0;
+}
+
+void supervisor_check(struct supervisor *s, uint64_t limit_ns)
+{
+	struct progress_view view = {
+		.pid = s->worker.pid,
+		.dev_fd = s->connection.dev_fd,
+		.now_ns = clock_now_ns(),
+		.limit_ns = limit_ns,
+		.request_max_ns = s->context->request_max_ns,
+	};
+	struct progress_report report = { .age_ns = 0 };
+	enum progress_verdict verdict;
+
+	if (s->state != VOLUME_SERVING || s->stopping || s->killed)
+		return;
+	LOG_FIELD("VOLUME_ID", s->config.id);
+	view.header = ledger_header(s->ledger);
+	if (fusectl_waiting(s->context->fusectl_fd, minor(s->connection.dev), &view.waiting) < 0)
+		view.waiting = 0;
+	(void)progress_expire(&view);
+	verdict = progress_look(&s->progress, &view, &report);
+	note_source_wait(s, verdict == PROGRESS_SLOW ? report.age_ns : 0);
+	if (verdict == PROGRESS_HUNG)
+		kill_hung(s, &report);
+	else if (verdict == PROGRESS_LOST)
+		find_lost(s);
+}
+
 void supervisor_free(struct supervisor *s)
 {
 	if (!s)
@@ -442,6 +526,10 @@ void supervisor_status(const struct supervisor *s, struct volume_status *ret)
 	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", s->reason);
 	if (!s->ledger) /* the source is being looked at */
 		return;
+	ret->source_wait_ms = s->source_wait_ns / NSEC_PER_MSEC;
+	ret->poisoned = atomic_load(&ledger_header(s->ledger)->poisoned);
+	ret->poison_opcode = atomic_load(&ledger_header(s->ledger)->poison_opcode);
+	ret->poison_nodeid = atomic_load(&ledger_header(s->ledger)->poison_nodeid);
 	for (size_t i = 0; i < LEDGER_MAX_INBOXES; i++)
 		ret->requests += atomic_load(&ledger_header(s->ledger)->threads[i].served);
 	if (fusectl_waiting(s->context->fusectl_fd, minor(s->connection.dev), &ret->waiting) < 0)

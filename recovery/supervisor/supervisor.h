@@ -36,7 +36,8 @@ struct supervisor_context {
 	struct loop *loop;
 	struct reaper *reaper;
 	struct standby *standby;
-	int fusectl_fd; /* -EBADF where it could not be opened */
+	int fusectl_fd;		 /* -EBADF where it could not be opened */
+	uint64_t request_max_ns; /* fs.fuse.max_request_timeout; 0: not set */
 
 	/*
 	 * on_started - the first worker serves, or (`failure` not NULL) source, connection or
@@ -63,6 +64,19 @@ int __must_check supervisor_new(const struct supervisor_context *context,
  * is left to a reaper after a few seconds, with its connection aborted. To be called once.
  */
 void supervisor_stop(struct supervisor *supervisor);
+
+/*
+ * supervisor_replace - kill the worker, so that another takes over. `planned`: the next one is of
+ * the program file as it is now, and no request is blamed. Returns 0 or -errno with *err set
+ * (ERROR_BUSY) when no worker serves.
+ */
+int __must_check supervisor_replace(struct supervisor *supervisor, bool planned, struct error *err);
+
+/*
+ * supervisor_check - whether the worker gets on (progress.h); one that hangs for `limit_ns` is
+ * killed. To be called a few times in that time.
+ */
+void supervisor_check(struct supervisor *supervisor, uint64_t limit_ns);
 
 /* supervisor_free - close all descriptors of a supervisor whose worker is gone. NULL is fine. */
 void supervisor_free(struct supervisor *supervisor);

@@ -47,6 +47,12 @@ def bare_node(tmp_path_factory):
 
 
 @pytest.fixture
+def patient(bare_node):
+    """The keeper lets hung workers be; to be asked for before what starts it."""
+    bare_node.keeper.env["HOLDFAST_HANG_TIMEOUT"] = "0"
+
+
+@pytest.fixture
 def plugin(bare_node):
     """A node whose plugin serves; there is no keeper."""
     bare_node.run_dir.mkdir(mode=0o700)

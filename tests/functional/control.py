@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 
-MAGIC, VERSION = 0x54464C48, 1
+MAGIC, VERSION = 0x54464C48, 2
 ADD, MOUNT, REMOVE, LIST = 1, 2, 3, 4
 MORE = 1
 READ_ONLY = 1
@@ -18,7 +18,7 @@ HEADER = struct.Struct("=IHHIIII")  # magic, version, type, size, serial, flags,
 CONFIG = struct.Struct("=136sIIIIIIQQ")  # id, flags, mode, consistency, group, max_read, reserved, timeouts
 REQUEST_SIZE = HEADER.size + CONFIG.size
 CODE = struct.Struct("=iI512s")
-STATUS = struct.Struct("=176s72sQQQQiI352s")
+STATUS = struct.Struct("=176s72sQQQQQIIQiI352s")
 REPLY_SIZE = HEADER.size + CODE.size + STATUS.size
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
@@ -47,7 +47,8 @@ class Reply:
         self.magic, self.version, self.type, self.size, self.serial, self.flags, _ = HEADER.unpack_from(data)
         self.code, self.kind, text = CODE.unpack_from(data, HEADER.size)
         self.text = text.split(b"\0")[0].decode()
-        cfg, _, self.dev, self.waiting, self.restarts, self.requests, self.pid, self.state, reason = STATUS.unpack_from(
+        (cfg, _, self.dev, self.waiting, self.restarts, self.requests, self.source_wait_ms, self.poisoned,
+         self.poison_opcode, self.poison_nodeid, self.pid, self.state, reason) = STATUS.unpack_from(
             data, HEADER.size + CODE.size)
         self.id = cfg.split(b"\0")[0].decode()
         self.reason = reason.split(b"\0")[0].decode()

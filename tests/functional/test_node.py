@@ -516,7 +516,7 @@ def test_stats_of_a_restarted_worker(node, volume):
     assert not volume.stats().volume_condition.abnormal
 
 
-def test_stats_of_a_hung_volume_answer_at_once_and_start_one_child(node, volume):
+def test_stats_of_a_hung_volume_answer_at_once_and_start_one_child(patient, node, volume):
     target = volume.up()
     pid = volume.worker()
     os.kill(pid, signal.SIGSTOP)
@@ -545,7 +545,7 @@ def _children(pid):
             for c in open(f"/proc/{pid}/task/{t}/children").read().split()]
 
 
-def test_a_hung_volume_is_taken_away(node, volume):
+def test_a_hung_volume_is_taken_away(patient, node, volume):
     target = volume.up()
     os.kill(volume.worker(), signal.SIGSTOP)
     stuck = subprocess.Popen(["stat", "-f", target], stdout=subprocess.DEVNULL)
