@@ -29,7 +29,7 @@
 
 #define CONTROL_SOCKET_NAME "keeper.sock" /* in the run directory */
 #define CONTROL_MAGIC 0x54464c48U	  /* "HLFT" */
-#define CONTROL_VERSION 1
+#define CONTROL_VERSION 2
 
 enum control_type {
 	CONTROL_ADD = 1,

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 
-MAGIC, VERSION = 0x54464C48, 1
+MAGIC, VERSION = 0x54464C48, 2
 ADD, MOUNT, REMOVE, LIST = 1, 2, 3, 4
 MORE = 1
 READ_ONLY = 1
@@ -15,10 +15,10 @@ AUTO, UPCALL_FREE, PASSTHROUGH, WORKER = range(4)
 STARTING, SERVING, RESTARTING, DEAD = range(4)
 
 HEADER = struct.Struct("=IHHIIII")  # magic, version, type, size, serial, flags, reserved
-CONFIG = struct.Struct("=136sIIIIIIQQ")  # id, flags, mode, consistency, group, max_read, reserved, timeouts
+CONFIG = struct.Struct("=136sIIIIIIQQQ")  # id, flags, mode, consistency, group, max_read, reserved, timeouts, memory
 REQUEST_SIZE = HEADER.size + CONFIG.size
 CODE = struct.Struct("=iI512s")
-STATUS = struct.Struct("=176s72sQQQQiI352s")
+STATUS = struct.Struct("=184s72sQQQQiI352s")
 REPLY_SIZE = HEADER.size + CODE.size + STATUS.size
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
@@ -32,9 +32,9 @@ def header(kind, size=REQUEST_SIZE, serial=7, magic=MAGIC, version=VERSION, flag
     return HEADER.pack(magic, version, kind, size, serial, flags, reserved)
 
 
-def config(volume="", flags=0, mode=AUTO, consistency=0, reserved=0):
+def config(volume="", flags=0, mode=AUTO, consistency=0, reserved=0, memory=0):
     return CONFIG.pack(volume.encode() if isinstance(volume, str) else volume, flags, mode, consistency, 0, 0, reserved,
-                       0, 0)
+                       0, 0, memory)
 
 
 def request(kind, volume="", **kw):

@@ -464,6 +464,8 @@ def bad_packets():
         "unknown volume flags": control.request(control.ADD, "v1", flags=1 << 20),
         "an unknown mode": control.request(control.ADD, "v1", mode=9),
         "immutable, but writable": control.request(control.ADD, "v1", consistency=1),
+        "too little memory": control.request(control.ADD, "v1", memory=(16 << 20) - 1),
+        "more memory than there is": control.request(control.ADD, "v1", memory=1 << 63),
         "config bits to come": control.request(control.ADD, "v1", reserved=1),
     }
 
@@ -481,8 +483,8 @@ def test_a_bad_packet_gets_one_answer_and_the_door(keeper, what):
 
 def test_another_version_is_told_so(keeper):
     with Control(keeper.run_dir) as c:
-        reply = c.call(control.header(control.LIST, version=2, serial=42) + control.config())
-        assert reply.code == -errno.EPROTONOSUPPORT and "version 2" in reply.text and reply.serial == 42
+        reply = c.call(control.header(control.LIST, version=control.VERSION + 1, serial=42) + control.config())
+        assert reply.code == -errno.EPROTONOSUPPORT and f"version {control.VERSION + 1}" in reply.text and reply.serial == 42
         assert c.receive() is None
 
 
