@@ -39,7 +39,7 @@ enum volume_consistency {
  * and each of its 8 threads may have a buffer of 1 MiB in work. The rest is for the ledger: its
  * pages are shared memory, charged to the cgroup of the worker that touched them first, can't be
  * reclaimed, and stay charged when that worker dies. So a successor begins with what its
- * predecessors left, about 200 bytes for each file that the kernel knows (400 more where the source
+ * predecessors left, about 120 bytes for each file that the kernel knows (400 where the source
  * has no file handles), and a limit that is too small for the files in use kills it again.
  */
 #define VOLUME_MEMORY_MIN (16ULL << 20)

@@ -64,6 +64,7 @@ enum volume_state {
 };
 
 #define VOLUME_REASON_MAX 352
+#define VOLUME_OOM_WINDOW_S 600 /* what "recent" means for a kill by the out-of-memory killer */
 
 /* What the keeper knows of a volume. */
 struct volume_status {
@@ -73,6 +74,8 @@ struct volume_status {
 	uint64_t waiting;		/* requests the kernel waits for */
 	uint64_t restarts;		/* workers that died */
 	uint64_t requests;		/* answered so far */
+	uint64_t oom_kills;		/* workers that the out-of-memory killer killed */
+	uint64_t oom_kills_recent;	/* of them, those for its own limit lately, up to 16 */
 	int32_t worker_pid;		/* 0: none right now */
 	uint32_t state;			/* enum volume_state */
 	char reason[VOLUME_REASON_MAX]; /* why the last worker died or could not start, or "" */

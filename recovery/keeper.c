@@ -344,6 +344,9 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 		.limits = limits,
 	};
 	open_fusectl(k);
+	r = memory_limits_open(run_dir, &k->context.memory, err);
+	if (r < 0)
+		return r;
 	(void)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, run_dir);
 	r = control_server_open(loop, path, limits.clients, &k->handler, &k->server, err);
 	if (r < 0)
@@ -379,6 +382,7 @@ void keeper_free(struct keeper *k)
 		free(e);
 	}
 	reaper_done(&k->reaper);
+	memory_limits_free(k->context.memory);
 	close_fd(&k->context.fusectl_fd);
 	free(k);
 }

@@ -27,6 +27,7 @@
 #include "base/macros.h"
 #include "recovery/control.h"
 #include "recovery/loop.h"
+#include "recovery/supervisor/memory_limit.h"
 #include "recovery/supervisor/reaper.h"
 #include "recovery/supervisor/worker.h"
 
@@ -37,6 +38,7 @@ struct supervisor_context {
 	struct loop *loop;
 	struct reaper *reaper;
 	const struct worker_program *program;
+	struct memory_limits *memory;
 	int fusectl_fd; /* -EBADF where it could not be opened */
 
 	/*

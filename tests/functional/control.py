@@ -18,7 +18,7 @@ HEADER = struct.Struct("=IHHIIII")  # magic, version, type, size, serial, flags,
 CONFIG = struct.Struct("=136sIIIIIIQQQ")  # id, flags, mode, consistency, group, max_read, reserved, timeouts, memory
 REQUEST_SIZE = HEADER.size + CONFIG.size
 CODE = struct.Struct("=iI512s")
-STATUS = struct.Struct("=184s72sQQQQiI352s")
+STATUS = struct.Struct("=184s72sQQQQQQiI352s")
 REPLY_SIZE = HEADER.size + CODE.size + STATUS.size
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
@@ -47,8 +47,8 @@ class Reply:
         self.magic, self.version, self.type, self.size, self.serial, self.flags, _ = HEADER.unpack_from(data)
         self.code, self.kind, text = CODE.unpack_from(data, HEADER.size)
         self.text = text.split(b"\0")[0].decode()
-        cfg, _, self.dev, self.waiting, self.restarts, self.requests, self.pid, self.state, reason = STATUS.unpack_from(
-            data, HEADER.size + CODE.size)
+        (cfg, _, self.dev, self.waiting, self.restarts, self.requests, self.oom_kills, self.oom_kills_recent, self.pid,
+         self.state, reason) = STATUS.unpack_from(data, HEADER.size + CODE.size)
         self.id = cfg.split(b"\0")[0].decode()
         self.reason = reason.split(b"\0")[0].decode()
         self.fds = fds
