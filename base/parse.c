@@ -2,6 +2,8 @@
 #include "base/parse.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Reads the decimal digits at *s, moves *s behind them. */
@@ -157,31 +159,63 @@ int parse_duration(const char *s, uint64_t *ret_ns)
 static const struct {
 	const char *suffix;
 	uint64_t factor;
-} size_suffixes[] = {
+} quantity_suffixes[] = {
 	{ "", 1 },
 	{ "k", 1000 },
 	{ "M", 1000000 },
 	{ "G", 1000000000 },
 	{ "T", 1000000000000 },
+	{ "P", 1000000000000000 },
+	{ "E", 1000000000000000000 },
 	{ "Ki", 1ULL << 10 },
 	{ "Mi", 1ULL << 20 },
 	{ "Gi", 1ULL << 30 },
 	{ "Ti", 1ULL << 40 },
+	{ "Pi", 1ULL << 50 },
+	{ "Ei", 1ULL << 60 },
 };
 
-int parse_size(const char *s, uint64_t *ret_bytes)
+static int find_factor(const char *suffix, uint64_t *ret)
 {
-	uint64_t value;
-	int r = take_digits(&s, &value);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < ARRAY_SIZE(size_suffixes); i++)
-		if (strcmp(s, size_suffixes[i].suffix) == 0) {
-			if (__builtin_mul_overflow(value, size_suffixes[i].factor, &value))
-				return -ERANGE;
-			*ret_bytes = value;
+	for (size_t i = 0; i < ARRAY_SIZE(quantity_suffixes); i++)
+		if (strcmp(suffix, quantity_suffixes[i].suffix) == 0) {
+			*ret = quantity_suffixes[i].factor;
 			return 0;
 		}
 	return -EINVAL;
+}
+
+int parse_quantity(const char *s, uint64_t *ret)
+{
+	uint64_t whole, fraction = 0, scale = 1, factor;
+	unsigned __int128 part;
+	int r = take_digits(&s, &whole);
+
+	if (r < 0)
+		return r;
+	if (*s == '.') {
+		s++;
+		if (take_fraction(&s, &fraction, &scale) == 0)
+			return -EINVAL;
+	}
+	r = find_factor(s, &factor);
+	if (r < 0)
+		return r;
+	part = ((unsigned __int128)fraction * factor + scale - 1) / scale; /* rounded up */
+	if (__builtin_mul_overflow(whole, factor, &whole) ||
+	    __builtin_add_overflow(whole, (uint64_t)part, &whole) || whole > INT64_MAX)
+		return -ERANGE;
+	*ret = whole;
+	return 0;
+}
+
+const char *quantity_show(uint64_t value, char buf[QUANTITY_MAX])
+{
+	static const char *const units[] = { "", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei" };
+	size_t i = 0;
+
+	for (; value != 0 && value % 1024 == 0 && i + 1 < ARRAY_SIZE(units); i++)
+		value /= 1024;
+	(void)snprintf(buf, QUANTITY_MAX, "%" PRIu64 "%s", value, units[i]);
+	return buf;
 }

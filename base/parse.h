@@ -24,5 +24,15 @@ int __must_check parse_bool(const char *s, bool *ret);
  */
 int __must_check parse_duration(const char *s, uint64_t *ret_ns);
 
-/* parse_size - bytes, with an optional Kubernetes suffix (k, M, G, T, Ki, Mi, Gi, Ti). */
-int __must_check parse_size(const char *s, uint64_t *ret_bytes);
+/*
+ * parse_quantity - an amount as Kubernetes writes it ("512Mi", "1.5Gi", "200M", "1048576"), up to
+ * INT64_MAX; a fraction is rounded up to the next whole one. Suffixes: k, M, G, T, P, E, Ki, Mi,
+ * Gi, Ti, Pi, Ei. Signs, exponents ("1e6") and thousandths ("500m") are refused, though Kubernetes
+ * knows them: nobody means them for bytes. (k8s.io/apimachinery/pkg/api/resource)
+ */
+int __must_check parse_quantity(const char *s, uint64_t *ret);
+
+/* quantity_show - "512Mi": what parse_quantity reads as `value`, in the largest binary unit that
+ * shows all of it. Returns buf. */
+#define QUANTITY_MAX 24
+const char *quantity_show(uint64_t value, char buf[QUANTITY_MAX]);

@@ -123,6 +123,29 @@ static int decode_consistency(struct attributes *a, const char *key, const char 
 	return 0;
 }
 
+/* "0" is refused too: who wants no limit does not set one. */
+static int decode_memory_limit(struct attributes *a, const char *key, const char *value,
+			       struct error *err)
+{
+	char least[QUANTITY_MAX];
+	uint64_t bytes;
+	int r = parse_quantity(value, &bytes);
+
+	if (r == -EINVAL)
+		return wrong_value(key, value,
+				   "quantities like \"512Mi\", \"1.5Gi\" and \"200M\", or bytes",
+				   err);
+	if (r < 0)
+		return wrong_value(key, value, "less than 8Ei", err);
+	if (bytes < VOLUME_MEMORY_MIN)
+		return error_set(
+			err, ERROR_INVALID, -EINVAL,
+			"attribute %s is '%.*s'; the least is %s, or leave it out for no limit",
+			key, SHOWN_MAX, value, quantity_show(VOLUME_MEMORY_MIN, least));
+	a->memory_limit = bytes;
+	return 0;
+}
+
 static const struct {
 	const char *key;
 	int (*decode)(struct attributes *a, const char *key, const char *value, struct error *err);
@@ -133,6 +156,7 @@ static const struct {
 	{ "entryTimeout", decode_entry_timeout },
 	{ "mode", decode_mode },
 	{ "consistency", decode_consistency },
+	{ "memoryLimit", decode_memory_limit },
 };
 
 #define NAME_MAX_DISTANCE 32 /* longer keys are compared by their first bytes */

@@ -22,7 +22,8 @@ struct attributes {
 	uint64_t attr_timeout_ns, entry_timeout_ns;
 	enum volume_mode mode;
 	enum volume_consistency consistency;
-	size_t n_given; /* how many of ours there were */
+	uint64_t memory_limit; /* bytes, 0: it was not given */
+	size_t n_given;	       /* how many of ours there were */
 
 	bool ephemeral; /* kubelet's: an inline volume */
 };

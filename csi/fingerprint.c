@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mount.h>
 
+#include "base/parse.h"
+
 #define ACCESS_MODE "access mode"
 #define SHOWN_MAX 200 /* bytes of each of two different values that an error repeats */
 
@@ -21,12 +23,15 @@ static void print_duration(FILE *f, const char *name, bool given, uint64_t ns)
 static void print_attributes(FILE *f, const struct attributes *a)
 {
 	const char *read_only = !a->has_read_only ? "default" : a->read_only ? "true" : "false";
+	char memory[QUANTITY_MAX];
 
 	(void)fprintf(f, "source=%s\nreadOnly=%s\nmode=%s\nconsistency=%s\n", a->source ?: "",
 		      read_only, volume_mode_name(a->mode),
 		      volume_consistency_name(a->consistency));
 	print_duration(f, "attrTimeout", a->has_attr_timeout, a->attr_timeout_ns);
 	print_duration(f, "entryTimeout", a->has_entry_timeout, a->entry_timeout_ns);
+	(void)fprintf(f, "memoryLimit=%s\n",
+		      a->memory_limit ? quantity_show(a->memory_limit, memory) : "none");
 }
 
 static const struct {

@@ -167,6 +167,7 @@ int node_request_config(const struct node_request *request, struct volume_config
 		.max_read = request->capability.options.max_read,
 		.attr_timeout_ns = a->attr_timeout_ns,
 		.entry_timeout_ns = a->entry_timeout_ns,
+		.memory_limit = a->memory_limit,
 	};
 	int r;
 

@@ -5,6 +5,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/parse.h"
+
+#define OOM_KILLS_ABNORMAL 2 /* within VOLUME_OOM_WINDOW_S */
+
 static void say(struct volume_health *h, enum volume_health_state state, const char *fmt, ...)
 	_printf_(3, 4);
 static void say(struct volume_health *h, enum volume_health_state state, const char *fmt, ...)
@@ -15,6 +19,25 @@ static void say(struct volume_health *h, enum volume_health_state state, const c
 	va_start(ap, fmt);
 	(void)vsnprintf(h->message, sizeof(h->message), fmt, ap);
 	va_end(ap);
+}
+
+/* One kill is one takeover; who is killed again and again needs more than it may have. */
+static bool is_short_of_memory(const struct volume_status *s)
+{
+	return s->config.memory_limit && s->oom_kills_recent >= OOM_KILLS_ABNORMAL;
+}
+
+static void say_short_of_memory(const struct volume_facts *f, struct volume_health *ret)
+{
+	const struct volume_status *s = &f->status;
+	char now[QUANTITY_MAX];
+
+	say(ret, f->answers ? VOLUME_HEALTH_DEGRADED : VOLUME_HEALTH_INACCESSIBLE,
+	    "the volume's worker was killed for want of memory %" PRIu64
+	    " times within %d minutes%s: raise memoryLimit (now %s)",
+	    s->oom_kills_recent, VOLUME_OOM_WINDOW_S / 60,
+	    s->state == VOLUME_SERVING ? "" : " and is being started again",
+	    quantity_show(s->config.memory_limit, now));
 }
 
 static void judge_serving(const struct volume_facts *f, struct volume_health *ret)
@@ -48,6 +71,8 @@ void volume_health_judge(const struct volume_facts *f, struct volume_health *ret
 		say(ret, VOLUME_HEALTH_INACCESSIBLE,
 		    "the volume's FUSE connection has ended: publish it again, and restart the "
 		    "pods that use it");
+	else if (is_short_of_memory(s))
+		say_short_of_memory(f, ret);
 	else if (s->state != VOLUME_SERVING)
 		say(ret, f->answers ? VOLUME_HEALTH_DEGRADED : VOLUME_HEALTH_INACCESSIBLE,
 		    "the volume's worker is being started: %s",

@@ -22,7 +22,7 @@
 #include "fuse/volume.h"
 
 #define LEDGER_MAGIC 0x5244474c54464c48ULL /* "HLFTLGDR" */
-#define LEDGER_VERSION 2
+#define LEDGER_VERSION 3
 
 #define LEDGER_MAX_NODES (1U << 24)
 #define LEDGER_MAX_HANDLES (1U << 20)

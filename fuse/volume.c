@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/parse.h"
+
 static const char *const mode_names[] = {
 	[VOLUME_MODE_AUTO] = "auto",
 	[VOLUME_MODE_UPCALL_FREE] = "upcall-free",
@@ -55,6 +57,17 @@ int volume_consistency_parse(const char *s, enum volume_consistency *ret)
 	return 0;
 }
 
+static int check_memory(uint64_t limit, struct error *err)
+{
+	char shown[QUANTITY_MAX], least[QUANTITY_MAX];
+
+	if (limit == 0 || (limit >= VOLUME_MEMORY_MIN && limit <= INT64_MAX))
+		return 0;
+	return error_set(err, ERROR_INVALID, -EINVAL,
+			 "a memory limit of %s is not possible, the least is %s",
+			 quantity_show(limit, shown), quantity_show(VOLUME_MEMORY_MIN, least));
+}
+
 int volume_config_check(const struct volume_config *c, struct error *err)
 {
 	if (!c->id[0] || !memchr(c->id, '\0', VOLUME_ID_MAX + 1))
@@ -77,5 +90,5 @@ int volume_config_check(const struct volume_config *c, struct error *err)
 				 "mode 'upcall-free' needs a read-only volume: set readOnly "
 				 "\"true\" or a read-only "
 				 "access mode");
-	return 0;
+	return check_memory(c->memory_limit, err);
 }

@@ -34,6 +34,16 @@ enum volume_consistency {
 #define VOLUME_HAS_ENTRY_TIMEOUT (1U << 3)
 #define VOLUME_FLAGS_ALL 0xfU
 
+/*
+ * The least memory limit. A worker alone takes 1 to 2 MiB, while a takeover lasts there may be two,
+ * and each of its 8 threads may have a buffer of 1 MiB in work. The rest is for the ledger: its
+ * pages are shared memory, charged to the cgroup of the worker that touched them first, can't be
+ * reclaimed, and stay charged when that worker dies. So a successor begins with what its
+ * predecessors left, about 120 bytes for each file that the kernel knows (400 where the source
+ * has no file handles), and a limit that is too small for the files in use kills it again.
+ */
+#define VOLUME_MEMORY_MIN (16ULL << 20)
+
 struct volume_config {
 	char id[VOLUME_ID_MAX + 8]; /* NUL-terminated, the rest is zero */
 	uint32_t flags;
@@ -43,12 +53,13 @@ struct volume_config {
 	uint32_t max_read; /* bytes, 0: the largest that the kernel allows */
 	uint32_t reserved;
 	uint64_t attr_timeout_ns, entry_timeout_ns;
+	uint64_t memory_limit; /* bytes for the worker and its ledger, 0: none */
 };
 
 /*
  * volume_config_check - whether a config that came from outside makes sense: the id is terminated
- * and not empty, flags and enums are known, upcall-free and immutable only with VOLUME_READ_ONLY.
- * Returns 0 or -EINVAL with *err set (ERROR_INVALID).
+ * and not empty, flags and enums are known, upcall-free and immutable only with VOLUME_READ_ONLY,
+ * and a memory limit is large enough. Returns 0 or -EINVAL with *err set (ERROR_INVALID).
  */
 int __must_check volume_config_check(const struct volume_config *config, struct error *err);
 

@@ -26,6 +26,7 @@ static struct mount_entry entry_from_fs(struct libmnt_fs *fs)
 		.target = mnt_fs_get_target(fs) ?: "",
 		.fstype = mnt_fs_get_fstype(fs) ?: "",
 		.source = mnt_fs_get_source(fs) ?: "",
+		.super_options = mnt_fs_get_fs_options(fs) ?: "",
 		.read_only = flags & MS_RDONLY,
 	};
 }

@@ -15,6 +15,7 @@ struct mount_entry {
 	uint64_t id, parent;
 	dev_t dev;
 	const char *root, *target, *fstype, *source; /* unescaped; owned by the table */
+	const char *super_options;		     /* of the superblock; owned by the table */
 	bool read_only;				     /* of this mount, not of its superblock */
 };
 

@@ -69,18 +69,21 @@ enum volume_state {
 };
 
 #define VOLUME_REASON_MAX 352
+#define VOLUME_OOM_WINDOW_S 600 /* what "recent" means for a kill by the out-of-memory killer */
 
 /* What the keeper knows of a volume. */
 struct volume_status {
 	struct volume_config config;
 	struct connection_state connection;
-	uint64_t dev;		 /* st_dev of the mount */
-	uint64_t waiting;	 /* requests the kernel waits for */
-	uint64_t restarts;	 /* workers that died */
-	uint64_t requests;	 /* answered so far */
-	uint64_t source_wait_ms; /* how long a call to the source has been running that is slow */
-	uint32_t poisoned;	 /* requests answered EIO because they killed workers */
-	uint32_t poison_opcode;	 /* of the last of them, and its node */
+	uint64_t dev;		   /* st_dev of the mount */
+	uint64_t waiting;	   /* requests the kernel waits for */
+	uint64_t restarts;	   /* workers that died */
+	uint64_t requests;	   /* answered so far */
+	uint64_t oom_kills;	   /* workers that the out-of-memory killer killed */
+	uint64_t oom_kills_recent; /* of them, those for its own limit lately, up to 16 */
+	uint64_t source_wait_ms;   /* how long a call to the source has been running that is slow */
+	uint32_t poisoned;	   /* requests answered EIO because they killed workers */
+	uint32_t poison_opcode;	   /* of the last of them, and its node */
 	uint64_t poison_nodeid;
 	int32_t worker_pid;		/* 0: none right now */
 	uint32_t state;			/* enum volume_state */

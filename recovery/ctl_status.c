@@ -101,7 +101,7 @@ static json_t *volume_json(const struct ctl_volume *v)
 	const struct volume_status *s = v->status;
 
 	return json_pack("{s:s, s:s?, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:b, s:b, s:s, "
-			 "s:s?, s:o, s:o}",
+			 "s:s?, s:o, s:o, s:o, s:o}",
 			 "id", v->id, "source", v->record ? v->record->source : NULL, "state",
 			 ctl_state(v), "readOnly", is_read_only(v), "workerPid",
 			 number_or_null(s && s->worker_pid > 0, s ? (uint64_t)s->worker_pid : 0),
@@ -112,7 +112,9 @@ static json_t *volume_json(const struct ctl_volume *v)
 			 number_or_null(s, s ? s->requests : 0), "served", s != NULL, "recorded",
 			 v->record != NULL, "reason", s ? s->reason : "", "rung", rung_of(v),
 			 "poisoned", number_or_null(s, s ? s->poisoned : 0), "sourceWaitMs",
-			 number_or_null(s, s ? s->source_wait_ms : 0));
+			 number_or_null(s, s ? s->source_wait_ms : 0), "oomKills",
+			 number_or_null(s, s ? s->oom_kills : 0), "memoryLimit",
+			 number_or_null(config_of(v)->memory_limit, config_of(v)->memory_limit));
 }
 
 int ctl_print_json(FILE *out, const struct ctl_volume *volumes, size_t n, struct error *err)

@@ -32,8 +32,8 @@ const char *ctl_state(const struct ctl_volume *volume);
 
 /*
  * ctl_print_json - {"volumes":[{"id","source","state","readOnly","workerPid","restarts","targets",
- * "connection","waiting",...}]}; null where the side that would know does not know the volume.
- * Returns 0 or -errno with *err set.
+ * "connection","waiting","oomKills","memoryLimit",...}]}; null where the side that would know does
+ * not know the volume. Returns 0 or -errno with *err set.
  */
 int __must_check ctl_print_json(FILE *out, const struct ctl_volume *volumes, size_t n,
 				struct error *err);

@@ -380,6 +380,9 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 	};
 	standby_init(&k->standby, loop, &k->reaper, program);
 	open_fusectl(k);
+	r = memory_limits_open(run_dir, &k->context.memory, err);
+	if (r < 0)
+		return r;
 	(void)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, run_dir);
 	r = control_server_open(loop, path, limits.clients, &k->handler, &k->server, err);
 	if (r < 0)
@@ -419,6 +422,7 @@ void keeper_free(struct keeper *k)
 	}
 	standby_done(&k->standby);
 	reaper_done(&k->reaper);
+	memory_limits_free(k->context.memory);
 	close_fd(&k->context.fusectl_fd);
 	free(k);
 }

@@ -94,6 +94,14 @@ static int get_timeout(const json_t *object, const char *key, uint32_t flag,
 	return get_number(object, key, INT64_MAX, ret, err);
 }
 
+/* Optional, as the volumes without a limit are most. */
+static int get_memory_limit(const json_t *object, struct volume_config *config, struct error *err)
+{
+	if (!json_object_get(object, "memoryLimit"))
+		return 0;
+	return get_number(object, "memoryLimit", INT64_MAX, &config->memory_limit, err);
+}
+
 static int get_group(const json_t *object, struct volume_config *config, struct error *err)
 {
 	if (!json_object_get(object, "group"))
@@ -143,6 +151,8 @@ static int decode_config(const json_t *object, struct volume_config *config, str
 	if (r >= 0)
 		r = get_timeout(object, "entryTimeoutNs", VOLUME_HAS_ENTRY_TIMEOUT, config,
 				&config->entry_timeout_ns, err);
+	if (r >= 0)
+		r = get_memory_limit(object, config, err);
 	if (r < 0)
 		return r;
 	if (volume_config_check(config, &config_err) < 0)
@@ -336,6 +346,8 @@ static void put_config(struct writer *w, const struct volume_config *config)
 		put_number(w, "attrTimeoutNs", config->attr_timeout_ns);
 	if (config->flags & VOLUME_HAS_ENTRY_TIMEOUT)
 		put_number(w, "entryTimeoutNs", config->entry_timeout_ns);
+	if (config->memory_limit)
+		put_number(w, "memoryLimit", config->memory_limit);
 }
 
 int record_encode(const struct record *record, char **ret, size_t *ret_size, struct error *err)

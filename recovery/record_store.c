@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,11 +11,12 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "recovery/digest.h"
 
 #define DIRECTORY "volumes"
 #define SUFFIX ".json"
-#define DIGEST_SIZE 32
-#define NAME_SIZE (DIGEST_SIZE * 2 + sizeof(SUFFIX))
+#define DIGEST_SIZE (DIGEST_HEX_SIZE - 1)
+#define NAME_SIZE (DIGEST_SIZE + sizeof(SUFFIX))
 #define RECORD_SIZE_MAX (4U << 20) /* thousands of targets */
 
 struct record_store {
@@ -24,27 +24,20 @@ struct record_store {
 	bool read_only;
 };
 
-/* The file of a volume: ids may hold '/' and be longer than a name. */
+/* The file of a volume. */
 static int name_of(const char *id, char ret[NAME_SIZE], struct error *err)
 {
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	unsigned int size = 0;
+	int r = digest_hex(id, ret, err);
 
-	if (EVP_Digest(id, strlen(id), digest, &size, EVP_sha256(), NULL) != 1 ||
-	    size != DIGEST_SIZE)
-		return error_set(err, ERROR_INTERNAL, -EIO,
-				 "libcrypto does not compute SHA-256 here");
-	for (size_t i = 0; i < DIGEST_SIZE; i++)
-		(void)snprintf(ret + 2 * i, 3, "%02x", digest[i]);
-	memcpy(ret + (size_t)2 * DIGEST_SIZE, SUFFIX, sizeof(SUFFIX));
-	return 0;
+	if (r >= 0)
+		memcpy(ret + DIGEST_SIZE, SUFFIX, sizeof(SUFFIX));
+	return r;
 }
 
 static bool is_record_name(const char *name)
 {
-	return strlen(name) == NAME_SIZE - 1 &&
-	       strspn(name, "0123456789abcdef") == (size_t)2 * DIGEST_SIZE &&
-	       strcmp(name + (size_t)2 * DIGEST_SIZE, SUFFIX) == 0;
+	return strlen(name) == NAME_SIZE - 1 && strspn(name, "0123456789abcdef") == DIGEST_SIZE &&
+	       strcmp(name + DIGEST_SIZE, SUFFIX) == 0;
 }
 
 static void dir_cleanup(DIR **dir)

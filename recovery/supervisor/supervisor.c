@@ -21,6 +21,7 @@
 #define PROBE_LIMIT_NS (5 * NSEC_PER_SEC)  /* for the source to say what it is */
 #define START_LIMIT_NS (10 * NSEC_PER_SEC) /* from fork to the worker's report */
 #define KILL_LIMIT_NS (3 * NSEC_PER_SEC)   /* from SIGKILL to the end of the process */
+#define OOM_HEALTHY_NS (10 * NSEC_PER_SEC) /* who is out of memory sooner will be so again */
 
 struct supervisor {
 	const struct supervisor_context *context;
@@ -30,6 +31,7 @@ struct supervisor {
 	struct connection connection;
 	struct ledger *ledger;
 	int ledger_fd;
+	struct memory_limit *memory;
 
 	enum volume_state state;
 	bool stopping;
@@ -100,6 +102,7 @@ static int start_worker(struct supervisor *s, struct error *err)
 
 	if (r < 0)
 		return r;
+	memory_limit_join(s->memory, s->worker.pid);
 	s->killed = false;
 	s->end = LEDGER_END_NONE;
 	complain(s, -EIO, "");
@@ -171,6 +174,7 @@ static void worker_serves(struct supervisor *s)
 {
 	uint64_t now = clock_now_ns();
 
+	memory_limit_serves(s->memory, s->worker.pid);
 	loop_disarm(&s->limit);
 	s->serving_since_ns = now;
 	s->progress = (struct progress){ .still_since_ns = 0 };
@@ -218,9 +222,15 @@ static void on_report(void *context, uint32_t events)
 
 static void explain_exit(struct supervisor *s, const siginfo_t *info)
 {
-	char how[96];
+	char how[108];
 
 	child_describe_exit(info, how, sizeof(how));
+	if (info->si_code == CLD_KILLED && memory_limit_explain(s->memory, how, sizeof(how))) {
+		s->end = LEDGER_END_CRASH;
+		if (clock_now_ns() - s->serving_since_ns < OOM_HEALTHY_NS)
+			s->serving_since_ns =
+				0; /* as if it had not served: the next ones back off */
+	}
 	if (s->complaint[0])
 		(void)snprintf(s->reason, sizeof(s->reason), "%s (%s)", s->complaint, how);
 	else
@@ -295,6 +305,7 @@ static int connect_and_start(struct supervisor *s, uint64_t source_magic, struct
 	r = ledger_create(&s->config, &s->connection.state, &s->ledger, &s->ledger_fd, err);
 	if (r < 0)
 		return r;
+	s->memory = memory_limit_new(s->context->memory, s->config.id, s->config.memory_limit);
 	return start_worker(s, err);
 }
 
@@ -510,6 +521,7 @@ void supervisor_free(struct supervisor *s)
 	ledger_unmap(s->ledger);
 	close_fd(&s->ledger_fd);
 	close_fd(&s->source_fd);
+	memory_limit_free(s->memory);
 	free(s);
 }
 
@@ -524,6 +536,7 @@ void supervisor_status(const struct supervisor *s, struct volume_status *ret)
 		.state = s->state,
 	};
 	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", s->reason);
+	memory_limit_status(s->memory, ret);
 	if (!s->ledger) /* the source is being looked at */
 		return;
 	ret->source_wait_ms = s->source_wait_ns / NSEC_PER_MSEC;

@@ -26,6 +26,7 @@
 #include "base/macros.h"
 #include "recovery/control.h"
 #include "recovery/loop.h"
+#include "recovery/supervisor/memory_limit.h"
 #include "recovery/supervisor/reaper.h"
 #include "recovery/supervisor/standby.h"
 
@@ -36,6 +37,7 @@ struct supervisor_context {
 	struct loop *loop;
 	struct reaper *reaper;
 	struct standby *standby;
+	struct memory_limits *memory;
 	int fusectl_fd;		 /* -EBADF where it could not be opened */
 	uint64_t request_max_ns; /* fs.fuse.max_request_timeout; 0: not set */
 

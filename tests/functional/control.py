@@ -15,10 +15,10 @@ AUTO, UPCALL_FREE, PASSTHROUGH, WORKER = range(4)
 STARTING, SERVING, RESTARTING, DEAD = range(4)
 
 HEADER = struct.Struct("=IHHIIII")  # magic, version, type, size, serial, flags, reserved
-CONFIG = struct.Struct("=136sIIIIIIQQ")  # id, flags, mode, consistency, group, max_read, reserved, timeouts
+CONFIG = struct.Struct("=136sIIIIIIQQQ")  # id, flags, mode, consistency, group, max_read, reserved, timeouts, memory
 REQUEST_SIZE = HEADER.size + CONFIG.size
 CODE = struct.Struct("=iI512s")
-STATUS = struct.Struct("=176s72sQQQQQIIQiI352s")
+STATUS = struct.Struct("=184s72sQQQQQQQIIQiI352s")
 REPLY_SIZE = HEADER.size + CODE.size + STATUS.size
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
@@ -32,9 +32,9 @@ def header(kind, size=REQUEST_SIZE, serial=7, magic=MAGIC, version=VERSION, flag
     return HEADER.pack(magic, version, kind, size, serial, flags, reserved)
 
 
-def config(volume="", flags=0, mode=AUTO, consistency=0, reserved=0):
+def config(volume="", flags=0, mode=AUTO, consistency=0, reserved=0, memory=0):
     return CONFIG.pack(volume.encode() if isinstance(volume, str) else volume, flags, mode, consistency, 0, 0, reserved,
-                       0, 0)
+                       0, 0, memory)
 
 
 def request(kind, volume="", **kw):
@@ -47,9 +47,9 @@ class Reply:
         self.magic, self.version, self.type, self.size, self.serial, self.flags, _ = HEADER.unpack_from(data)
         self.code, self.kind, text = CODE.unpack_from(data, HEADER.size)
         self.text = text.split(b"\0")[0].decode()
-        (cfg, _, self.dev, self.waiting, self.restarts, self.requests, self.source_wait_ms, self.poisoned,
-         self.poison_opcode, self.poison_nodeid, self.pid, self.state, reason) = STATUS.unpack_from(
-            data, HEADER.size + CODE.size)
+        (cfg, _, self.dev, self.waiting, self.restarts, self.requests, self.oom_kills, self.oom_kills_recent,
+         self.source_wait_ms, self.poisoned, self.poison_opcode, self.poison_nodeid, self.pid, self.state,
+         reason) = STATUS.unpack_from(data, HEADER.size + CODE.size)
         self.id = cfg.split(b"\0")[0].decode()
         self.reason = reason.split(b"\0")[0].decode()
         self.fds = fds

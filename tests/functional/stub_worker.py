@@ -13,7 +13,8 @@ import time
 
 START, DEV, STATUS = 3, 3, 6
 SIZE = 1 << 20
-LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH, INTERRUPT, BATCH_FORGET = 1, 2, 3, 14, 15, 18, 25, 36, 42
+LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE = 1, 2, 3, 14, 15, 17, 18
+FLUSH, INTERRUPT, BATCH_FORGET = 25, 36, 42
 
 
 def report(code=0, text="", version=1):
@@ -68,6 +69,8 @@ def serve_one(data):
     elif opcode == READ:
         offset, size = struct.unpack_from("=QI", body, 8)
         reply(unique, bytes((offset + i) % 251 for i in range(max(0, min(size, SIZE - offset)))))
+    elif opcode == STATFS:
+        reply(unique, struct.pack("=QQQQQIIII24x", 100, 50, 50, 10, 5, 4096, 255, 4096, 0))
     elif opcode in (RELEASE, FLUSH):
         reply(unique)
     else:
@@ -85,6 +88,12 @@ def serve():
                 sys.exit(0)
             if e.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                 raise
+
+
+def eat(mib):
+    """Serves, and takes that much memory."""
+    report()
+    return [os.urandom(4096) * 256 for _ in range(mib)]
 
 
 def main():
@@ -108,6 +117,12 @@ def main():
     elif behaviour.startswith("stat "):
         report()
         os.stat(behaviour[len("stat "):])
+    elif behaviour.startswith("eat once "):  # the next worker serves
+        with open(os.environ["HOLDFAST_STUB"], "w") as f:
+            f.write("serve")
+        eat(int(behaviour.split()[2]))
+    elif behaviour.startswith("eat "):
+        eat(int(behaviour.split()[1]))
     elif behaviour == "exit":
         sys.exit(3)
     elif behaviour == "garbage":

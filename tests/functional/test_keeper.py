@@ -479,6 +479,8 @@ def bad_packets():
         "unknown volume flags": control.request(control.ADD, "v1", flags=1 << 20),
         "an unknown mode": control.request(control.ADD, "v1", mode=9),
         "immutable, but writable": control.request(control.ADD, "v1", consistency=1),
+        "too little memory": control.request(control.ADD, "v1", memory=(16 << 20) - 1),
+        "more memory than there is": control.request(control.ADD, "v1", memory=1 << 63),
         "config bits to come": control.request(control.ADD, "v1", reserved=1),
     }
 

@@ -32,6 +32,7 @@ static void every_attribute_is_read(void **state)
 		{ "entryTimeout", "0" },
 		{ "mode", "worker" },
 		{ "consistency", "immutable" },
+		{ "memoryLimit", "16Mi" },
 		{ "csi.storage.k8s.io/ephemeral", "true" },
 		{ "csi.storage.k8s.io/pod.uid", "u-1" },
 		{ "csi.storage.k8s.io/whatever.comes", "anything\n" },
@@ -46,8 +47,9 @@ static void every_attribute_is_read(void **state)
 	assert_true(a.has_entry_timeout && a.entry_timeout_ns == 0);
 	assert_int_equal(a.mode, VOLUME_MODE_WORKER);
 	assert_int_equal(a.consistency, VOLUME_IMMUTABLE);
+	assert_true(a.memory_limit == VOLUME_MEMORY_MIN);
 	assert_true(a.ephemeral);
-	assert_int_equal(a.n_given, 6);
+	assert_int_equal(a.n_given, 7);
 }
 
 static void nothing_is_required_here(void **state)
@@ -58,6 +60,7 @@ static void nothing_is_required_here(void **state)
 	assert_int_equal(decode(NULL, 0, &a, &err), 0);
 	assert_null(a.source);
 	assert_false(a.has_read_only || a.has_attr_timeout || a.has_entry_timeout || a.ephemeral);
+	assert_true(a.memory_limit == 0);
 	assert_int_equal(a.mode, VOLUME_MODE_AUTO);
 	assert_int_equal(a.consistency, VOLUME_CLOSE_TO_OPEN);
 }
@@ -118,6 +121,13 @@ static void wrong_values_are_named_with_what_is_possible(void **state)
 	refuse("mode", "turbo", "passthrough");
 	refuse("consistency", "strong", "close-to-open");
 	refuse("csi.storage.k8s.io/ephemeral", "maybe", "ephemeral");
+	refuse("memoryLimit", "", "\"512Mi\"");
+	refuse("memoryLimit", "64mb", "\"512Mi\"");
+	refuse("memoryLimit", "-64Mi", "\"512Mi\"");
+	refuse("memoryLimit", "unlimited", "\"512Mi\"");
+	refuse("memoryLimit", "8Ei", "less than 8Ei");
+	refuse("memoryLimit", "0", "leave it out");
+	refuse("memoryLimit", "16777215", "the least is 16Mi");
 }
 
 static void unknown_attributes_are_refused_with_the_nearest(void **state)
@@ -128,6 +138,7 @@ static void unknown_attributes_are_refused_with_the_nearest(void **state)
 	refuse("ATTR_TIMEOUT", "1s", "'attrTimeout'");
 	refuse("entrytimeout", "1s", "'entryTimeout'");
 	refuse("consistancy", "immutable", "'consistency'");
+	refuse("memory-limit", "64Mi", "'memoryLimit'");
 	refuse("csi.storage.k8s.io", "x", "not known");
 	assert_string_equal(attributes_nearest("mod"), "mode");
 	assert_string_equal(attributes_nearest("Source"), "source");

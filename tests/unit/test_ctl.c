@@ -15,6 +15,7 @@ static struct volume_status make_status(const char *id, enum volume_state state)
 		.dev = makedev(0, 57),
 		.waiting = 2,
 		.restarts = 3,
+		.oom_kills = 1,
 		.worker_pid = state == VOLUME_SERVING ? 123 : 0,
 		.state = state,
 	};
@@ -106,9 +107,9 @@ static char *print(const struct world *w, bool json)
 
 static void json_has_the_promised_keys(void **state)
 {
-	static const char *const keys[] = { "id",	"source",     "state",
-					    "readOnly", "workerPid",  "restarts",
-					    "targets",	"connection", "waiting" };
+	static const char *const keys[] = { "id",	 "source",   "state",	   "readOnly",
+					    "workerPid", "restarts", "targets",	   "connection",
+					    "waiting",	 "oomKills", "memoryLimit" };
 	_cleanup_free_ char *text = print(*state, true);
 	json_t *top = json_loads(text, 0, NULL), *list = json_object_get(top, "volumes"), *both;
 
@@ -122,6 +123,8 @@ static void json_has_the_promised_keys(void **state)
 	assert_true(json_is_true(json_object_get(both, "readOnly")));
 	assert_int_equal(json_integer_value(json_object_get(both, "workerPid")), 123);
 	assert_int_equal(json_integer_value(json_object_get(both, "restarts")), 3);
+	assert_int_equal(json_integer_value(json_object_get(both, "oomKills")), 1);
+	assert_true(json_is_null(json_object_get(both, "memoryLimit")));
 	assert_int_equal(json_integer_value(json_object_get(both, "connection")), 57);
 	assert_int_equal(json_integer_value(json_object_get(both, "waiting")), 2);
 	assert_int_equal(json_array_size(json_object_get(both, "targets")), 2);

@@ -63,6 +63,7 @@ static struct record *make_record(const char *id)
 	record->config.group = 4000000000U;
 	record->config.max_read = 131072;
 	record->config.attr_timeout_ns = 0;
+	record->config.memory_limit = 64ULL << 20;
 	record->state = RECORD_UNSTAGING;
 	record->source = strdup("/data/\xc3\xa9\n\"quoted\"");
 	record->staging_path = strdup("/staging");
@@ -186,6 +187,8 @@ static void every_field_is_checked(void **state)
 		{ "\"immutable\"", "\"sometimes\"" },
 		{ "\"readOnly\": true", "\"readOnly\": false" }, /* immutable needs it */
 		{ "\"attrTimeoutNs\": 0", "\"attrTimeoutNs\": \"1s\"" },
+		{ "\"memoryLimit\": 67108864", "\"memoryLimit\": \"64Mi\"" },
+		{ "\"memoryLimit\": 67108864", "\"memoryLimit\": 1" },
 		{ "\"targets\": [", "\"targets\": [ 7," },
 		{ "\"/pods/2\"", "\"/pods/1\"" },
 		{ "\"/pods/2\"", "\"pods/2\"" },

@@ -71,11 +71,31 @@ static void health_names_the_worst(void **state)
 	expect(&f, VOLUME_HEALTH_INACCESSIBLE, "/k/target");
 }
 
+static void one_kill_for_memory_is_a_takeover_more_are_a_condition(void **state)
+{
+	struct volume_facts f = healthy();
+
+	f.status.config.memory_limit = 64ULL << 20;
+	f.status.restarts = f.status.oom_kills = 40; /* long ago */
+	f.status.oom_kills_recent = 1;
+	expect(&f, VOLUME_HEALTH_GOOD, "serving");
+	f.status.oom_kills_recent = 2;
+	expect(&f, VOLUME_HEALTH_DEGRADED,
+	       "2 times within 10 minutes: raise memoryLimit (now 64Mi)");
+	f.status.state = VOLUME_RESTARTING;
+	expect(&f, VOLUME_HEALTH_DEGRADED, "and is being started again: raise memoryLimit");
+	f.answers = false;
+	expect(&f, VOLUME_HEALTH_INACCESSIBLE, "raise memoryLimit");
+	f.status.state = VOLUME_DEAD;
+	expect(&f, VOLUME_HEALTH_INACCESSIBLE, "connection has ended");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_call_at_a_time),
 		cmocka_unit_test(health_names_the_worst),
+		cmocka_unit_test(one_kill_for_memory_is_a_takeover_more_are_a_condition),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
