@@ -82,14 +82,17 @@ void inbox_begin(struct inbox *inbox)
 	atomic_store_explicit(&thread->unique, in->unique ?: 1, memory_order_release);
 }
 
-/* The length goes last: until then there is a request, and the kernel will say that it was
- * answered. */
+/*
+ * The length goes when all else is gone that belongs to an answered request, of which the kernel
+ * will say that it was answered. Nobody can say that of a FORGET: how much of it was done goes
+ * after the request itself, so that it is never begun again; a successor clears what it finds in an
+ * empty inbox.
+ */
 void inbox_clear(struct inbox *inbox)
 {
 	struct ledger_thread *thread = inbox->thread;
 
 	atomic_store_explicit(&inbox->record->n_refs, 0, memory_order_relaxed);
-	atomic_store_explicit(&inbox->record->n_forgotten, 0, memory_order_relaxed);
 	atomic_store_explicit(&inbox->record->intent.state, LEDGER_INTENT_NONE,
 			      memory_order_relaxed);
 	atomic_store_explicit(&thread->deaths, 0, memory_order_relaxed);
@@ -98,6 +101,7 @@ void inbox_clear(struct inbox *inbox)
 	atomic_fetch_add_explicit(&thread->served, 1, memory_order_relaxed);
 	atomic_store_explicit(&thread->unique, 0, memory_order_release);
 	__atomic_store_n(&header_of(inbox)->len, 0, __ATOMIC_RELEASE);
+	atomic_store_explicit(&inbox->record->n_forgotten, 0, memory_order_release);
 }
 
 bool inbox_is_awaited(int dev_fd, uint64_t unique)

@@ -66,7 +66,7 @@ struct ledger_update {
 	uint32_t inbox; /* index */
 	uint32_t n_refs, n_forgotten;
 	uint32_t reserved;
-	uint64_t lookups, ref; /* ref: the last of n_refs */
+	uint64_t lookups, ref; /* ref: the last of n_refs, also where the list gets shorter */
 };
 
 struct ledger_header {

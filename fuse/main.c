@@ -152,7 +152,7 @@ static void trim(void *userdata)
 }
 
 /* Serves until the connection ends. Returns 0 then, or -errno. */
-static int serve(struct ledger *ledger, struct error *err)
+static int serve(struct ledger *ledger, int lock_fd, struct error *err)
 {
 	_cleanup_ops_ struct ops *ops = NULL;
 	_cleanup_session_ struct session *session = NULL;
@@ -164,6 +164,7 @@ static int serve(struct ledger *ledger, struct error *err)
 	};
 	struct session_params params = {
 		.dev_fd = WORKER_FD_DEV,
+		.lock_fd = lock_fd,
 		.ops = &ops_table,
 		.ledger = ledger,
 		.undo = undo,
@@ -204,43 +205,45 @@ static void unblock_signals(void)
 /*
  * LOCK: the worker before is gone with all its threads, whatever has become of the keeper that
  * waited for its end: the lock belongs to this process's own opening of the ledger and goes with
- * its last thread. A thread that the kernel does not let go of, in a call to the source, is not
- * waited for: it reads no request any more.
+ * its last thread. One that the kernel does not let go of, in a call to the source, is not waited
+ * for here: it reads no request any more, and what it may be in the middle of waits for it
+ * (takeover.h). Returns the opening.
  */
 static int lock_ledger(struct error *err)
 {
+	_cleanup_close_ int fd = -EBADF;
 	char path[FD_PATH_MAX];
-	int fd = open(fd_path(WORKER_FD_LEDGER, path), O_RDWR | O_CLOEXEC);
 
+	fd = open(fd_path(WORKER_FD_LEDGER, path), O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return error_errno(err, -errno, "open the ledger");
 	for (int ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; ms++) {
 		if (errno != EWOULDBLOCK)
 			return error_errno(err, -errno, "lock the ledger");
 		if (ms == LOCK_PATIENCE_MS) {
-			log_warning(
-				"a thread of the worker before is stuck in the kernel: going on "
-				"without its end");
+			log_warning("a thread of the worker before is stuck in the kernel: what it "
+				    "was about waits for its end, all else goes on");
 			break;
 		}
 		(void)usleep(1000);
 	}
-	return 0;
+	return TAKE_FD(fd);
 }
 
 static int run(struct error *err)
 {
 	struct ledger *ledger _cleanup_(ledger_unmap_cleanup) = NULL;
+	_cleanup_close_ int lock_fd = -EBADF;
 	int r = check_device(err);
 
 	if (r >= 0)
-		r = lock_ledger(err);
+		r = lock_fd = lock_ledger(err);
 	if (r >= 0)
 		r = ledger_map(WORKER_FD_LEDGER, &ledger, err);
 	if (r < 0)
 		return r;
 	LOG_FIELD("VOLUME_ID", ledger_header(ledger)->config.id);
-	return serve(ledger, err);
+	return serve(ledger, lock_fd, err);
 }
 
 static int wait_and_run(struct error *err)

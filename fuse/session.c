@@ -303,8 +303,10 @@ static void serve_left(struct session *s, struct thread *t)
 	if (verdict == TAKEOVER_GIVE_UP) {
 		give_up(s, t, in);
 	} else {
-		if (verdict == TAKEOVER_REPLAY)
+		if (verdict == TAKEOVER_REPLAY) {
+			takeover_wait_for_end(&t->inbox, s->params.lock_fd);
 			s->params.undo(s->params.userdata, in->unique & ~FUSE_UNIQUE_RESEND, false);
+		}
 		serve_request(s, t, true);
 	}
 	takeover_done(s->takeover);

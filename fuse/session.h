@@ -14,7 +14,8 @@
 struct fuse_lowlevel_ops;
 
 struct session_params {
-	int dev_fd; /* /dev/fuse, initialised; borrowed */
+	int dev_fd;  /* /dev/fuse, initialised; borrowed */
+	int lock_fd; /* see takeover_wait_for_end; borrowed */
 	const struct fuse_lowlevel_ops *ops;
 	void *userdata;		      /* fuse_req_userdata() */
 	struct ledger *ledger;	      /* from ledger_map; borrowed */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -122,6 +123,27 @@ bool takeover_has(const struct takeover *t, uint32_t index)
 enum takeover_verdict takeover_judge(const struct takeover *t, const struct inbox *inbox)
 {
 	return t->verdicts[inbox->index];
+}
+
+static bool may_be_under_way(const struct inbox *inbox)
+{
+	switch (inbox_request(inbox)->opcode) {
+	case FUSE_SETATTR:
+	case FUSE_WRITE:
+	case FUSE_FALLOCATE:
+	case FUSE_COPY_FILE_RANGE:
+		return true;
+	default:
+		return atomic_load(&inbox->record->intent.state) == LEDGER_INTENT_BEGUN;
+	}
+}
+
+void takeover_wait_for_end(const struct inbox *inbox, int lock_fd)
+{
+	if (lock_fd < 0 || !may_be_under_way(inbox))
+		return;
+	while (flock(lock_fd, LOCK_EX) < 0 && errno == EINTR)
+		;
 }
 
 void takeover_wait_turn(struct takeover *t, uint32_t index)

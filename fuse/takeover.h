@@ -15,6 +15,10 @@
  * So that the others in hand at the same moment are not blamed with it, suspects (one death or
  * more) run one after the other, the least suspect first, and only what was begun is blamed.
  *
+ * A thread of the worker before that the kernel does not let go of, in a call to a source that
+ * hangs, may still have its effect. What it may be in the middle of runs again when it is gone,
+ * which the lock of the ledger tells; everything else is served meanwhile.
+ *
  * Threads: one mutex covers whose turn it is; it is held over no system call but the wait.
  */
 
@@ -43,6 +47,13 @@ enum takeover_verdict {
 
 /* takeover_judge - what to do with the request in `inbox`. */
 enum takeover_verdict takeover_judge(const struct takeover *takeover, const struct inbox *inbox);
+
+/*
+ * takeover_wait_for_end - where the request in `inbox` changes something that the worker before may
+ * still be about: wait until that is gone. `lock_fd` is this worker's own opening of the ledger,
+ * which it locks (flock(2)); negative: there is none (tests).
+ */
+void takeover_wait_for_end(const struct inbox *inbox, int lock_fd);
 
 /* takeover_wait_turn - wait until those that are less suspect are done, a second at most.
  * takeover_done - the request was dealt with. */
