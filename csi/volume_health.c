@@ -44,10 +44,21 @@ static void judge_serving(const struct volume_facts *f, struct volume_health *re
 {
 	const struct volume_status *s = &f->status;
 
-	if (!f->answers)
+	if (s->source_wait_ms)
+		say(ret, f->answers ? VOLUME_HEALTH_DEGRADED : VOLUME_HEALTH_INACCESSIBLE,
+		    "the source is slow or hangs: a call to it has been running for %" PRIu64
+		    " s; look at what is mounted there",
+		    s->source_wait_ms / 1000);
+	else if (!f->answers)
 		say(ret, VOLUME_HEALTH_INACCESSIBLE,
 		    "the volume does not answer: %" PRIu64 " requests wait for worker %d",
 		    s->waiting, s->worker_pid);
+	else if (s->poisoned)
+		say(ret, VOLUME_HEALTH_DEGRADED,
+		    "%u requests were answered EIO because they killed worker after worker, the "
+		    "last "
+		    "one was FUSE opcode %u: please report it, with the log of holdfast-fuse",
+		    s->poisoned, s->poison_opcode);
 	else if (s->restarts > 0)
 		say(ret, VOLUME_HEALTH_GOOD,
 		    "serving; its worker was restarted %" PRIu64 " times, last because: %s",
