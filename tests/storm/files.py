@@ -88,7 +88,7 @@ def locks(run):
         fd = run("open", path, os.O_RDWR)
         for _ in range(turns):
             run.do(f"{lock.__name__} LOCK_EX", path, lock, fd, fcntl.LOCK_EX)
-            value = int(run("pread", fd, 8, 0))
+            value = run.decimal("pread", path, run("pread", fd, 8, 0))
             run.equal("pwrite", path, run("pwrite", fd, b"%08d" % (value + 1), 0), 8)
             run.do(f"{lock.__name__} LOCK_UN", path, lock, fd, fcntl.LOCK_UN)
         run("close", fd)

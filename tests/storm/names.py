@@ -89,7 +89,7 @@ def exclusive(run):
     def one():
         for _ in range(turns):
             fd = _take(run, lock)
-            value = int(run.read_file(counter))
+            value = run.decimal("read", counter, run.read_file(counter))
             run.write_file(counter + ".new", str(value + 1).encode(), os.O_CREAT | os.O_EXCL)
             run("rename", counter + ".new", counter)
             run("close", fd)

@@ -48,7 +48,7 @@ class Run:
     def mark(self, what, limit=CALL_LIMIT_S):
         """From here on the process does this; it hangs if that takes longer than the limit. None: it may take any time."""
         until = "0" if limit is None else f"{time.monotonic() + limit * SCALE:.3f}"
-        line = f"{until} {what}\n".encode(errors="replace")[:MARKER_SIZE - 1] + b"\0"
+        line = f"{until} {self.short_path(what)}\n".encode(errors="replace")[:MARKER_SIZE - 1] + b"\0"
         self._marker[:len(line)] = line
 
     def close(self):
@@ -114,6 +114,10 @@ class Run:
         if found != expected:
             self.differs(what, path, f"found {short(found)}, expected {short(expected)}")
 
+    def decimal(self, what, path, text):
+        """What should be decimal digits, as a number."""
+        return int(text) if text.isdigit() else self.differs(what, path, f"found {short(text)}, expected a number")
+
     def failed(self, what, path, e):
         self.report("failed", what, path, errno.errorcode.get(e.errno, str(e)) if isinstance(e, OSError) else repr(e))
 
@@ -122,8 +126,12 @@ class Run:
 
     def report(self, kind, what, path, text):
         """One line to the report, and the end of the round."""
-        self._line({"kind": kind, "workload": self.name, "call": str(what), "path": str(path), "text": text})
+        facts = (self.short_path(str(fact)) for fact in (what, path, text))
+        self._line({"kind": kind, "workload": self.name, **dict(zip(("call", "path", "text"), facts))})
         raise Failed(f"{what} {path}: {text}")
+
+    def short_path(self, text):
+        return text.replace(self.top + "/", "").replace(self.scratch, "SCRATCH")
 
     def _line(self, entry):
         os.write(self._reports, json.dumps(entry).encode() + b"\n")
