@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A long storm: all workloads at once while worker or keeper are killed thousands of times, and how long calls wait meanwhile.
+"""A long storm: all workloads at once while worker or keeper are killed thousands of times, and how long calls wait.
 
 HOLDFAST_STORM_KILLS       kills of each storm (2000)
 HOLDFAST_STORM_VICTIMS     "worker,keeper,alternate": who is killed, one storm each; --victim says the same
@@ -26,6 +26,7 @@ from storm.pauses import CALLS, Probe, per_kill, percentiles  # noqa: E402
 KILLS = int(os.environ.get("HOLDFAST_STORM_KILLS", "2000"))
 ALONE_KILLS = max(20, KILLS // 4)
 CALM_S = 3
+MODES = ("passthrough", "worker")
 PROGRAM = os.environ.get("STORM_PROBE", "storm-probe")
 TIMEOUTS = {"attrTimeout": "50ms", "entryTimeout": "50ms"}
 
@@ -132,8 +133,8 @@ def main():
     parser = argparse.ArgumentParser(description="a long storm of kills, and the pauses that calls see")
     parser.add_argument("--victim", type=lambda text: listed(text, VICTIMS),
                         default=listed(os.environ.get("HOLDFAST_STORM_VICTIMS", "worker"), VICTIMS))
-    parser.add_argument("--mode", type=lambda text: listed(text, ("passthrough", "worker")),
-                        default=listed(os.environ.get("HOLDFAST_STORM_MODES", "passthrough,worker"), ("passthrough", "worker")))
+    parser.add_argument("--mode", type=lambda text: listed(text, MODES),
+                        default=listed(os.environ.get("HOLDFAST_STORM_MODES", "passthrough,worker"), MODES))
     args = parser.parse_args()
     outcomes = [measure(mode, victim) for victim in args.victim for mode in args.mode]
     return 0 if all(outcomes) else 1

@@ -6,7 +6,7 @@
 
 Exits 1 with the operation that differed. A volume that is killed below the run has to make no difference.
 
-run_file() and run_tree() may be called from elsewhere too: they raise Different, and tell `doing` each operation beforehand.
+run_file() and run_tree() may be called from elsewhere too: they raise Different, and tell `doing` of each operation first.
 """
 
 import ctypes

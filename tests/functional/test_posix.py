@@ -62,8 +62,8 @@ def run_cases_while_workers_die(node, volume, directory):
     """The outcomes, and how many kills there were."""
     killer, end = Killer(node, volume.id, gap_ms=(50, 50)), time.monotonic() + 80 * SCALE
     with open(node.base / "outcomes", "w+") as out:
-        process = subprocess.Popen([sys.executable, str(HERE / "posix_cases.py"), str(directory)], stdin=subprocess.DEVNULL,
-                                   stdout=out, start_new_session=True)
+        process = subprocess.Popen([sys.executable, str(HERE / "posix_cases.py"), str(directory)],
+                                   stdin=subprocess.DEVNULL, stdout=out, start_new_session=True)
         try:
             killer.run(lambda: process.poll() is None and time.monotonic() < end)
             hung = process.poll() is None and f"hangs in {cases_under_way(process.pid)}: {stacks(process.pid)}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workloads that run on a volume while its worker or its keeper is killed again and again, and count what that does to them.
+"""Workloads that run on a volume while its worker or its keeper is killed again and again, and what that does to them.
 
 | module | holds |
 | --- | --- |

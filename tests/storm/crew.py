@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The workloads as processes: started, watched, stopped; what they report is collected.
 
-A process that hangs is reported with the call that it hangs in. Nothing here waits for one without a limit; ending it takes an
-abort of its FUSE connection, which is for the caller to do before close().
+A process that hangs is reported with the call that it hangs in. Nothing here waits for one without a limit; ending it takes
+an abort of its FUSE connection, which is for the caller to do before close().
 """
 
 import collections
@@ -26,6 +26,7 @@ class Crew:
         self.directory, self.scratch, self.names, self.seed = directory, pathlib.Path(scratch), list(names), seed
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.processes, self.hung, self._looked = {}, [], 0.0
+        self._before_hang = {}  # how much each had reported; the rest comes from the abort
 
     def start(self):
         env = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -57,7 +58,11 @@ class Crew:
     def _report_hang(self, name, what):
         if any(entry["workload"] == name for entry in self.hung):
             return
-        self.hung.append({"kind": "hang", "workload": name, "call": what, "path": "", "text": stacks(self.processes[name].pid)})
+        if not self.hung:
+            self._before_hang = {n: len(self._lines(n)) for n in self.names}
+        where = stacks(self.processes[name].pid)
+        where = where.replace(str(self.directory), "VOLUME").replace(str(self.scratch), "SCRATCH")
+        self.hung.append({"kind": "hang", "workload": name, "call": what, "path": "", "text": where})
 
     def stop(self):
         """Every workload ends its round. Those that do not in time hang."""
@@ -98,18 +103,18 @@ class Crew:
             result.rounds[name] = sum(line["rounds"] for line in lines if line["kind"] == "end")
             result.add([line for line in lines if line["kind"] != "end"])
             code = process.poll()
-            if code is None or (code == 0 and any(line["kind"] == "end" for line in lines)):
+            if self.hung or code is None or (code == 0 and any(line["kind"] == "end" for line in lines)):
                 continue
             doing = [read_marker(m)[1] for m in self.scratch.glob(f"{name}.*.now")]
             log = (self.scratch / f"{name}.log").read_text(errors="replace")[-800:]
-            if not any(entry["workload"] == name for entry in self.hung):
-                how = f"died of signal {-code}" if code < 0 else f"exit code {code}"
-                result.add([{"kind": "failed", "workload": name, "call": "; ".join(doing), "path": "", "text": f"{how} {log}"}])
+            how = f"died of signal {-code} {log}" if code < 0 else f"exit code {code} {log}"
+            result.add([{"kind": "failed", "workload": name, "call": "; ".join(doing), "path": "", "text": how}])
         return result
 
     def _lines(self, name):
         path = pathlib.Path(report_path(self.scratch, name))
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines[:self._before_hang.get(name)]]
 
 
 class Result:
@@ -125,13 +130,15 @@ class Result:
     def clean(self):
         return not (self.failed or self.differences or self.hung)
 
-    def text(self, most=40):
-        """For a person: how much of what, then each."""
+    def text(self, most=4):
+        """For a person: how much of what, then the first ones of each workload."""
         entries = self.hung + self.failed + self.differences
         count = collections.Counter((entry["workload"], entry["kind"]) for entry in entries)
         lines = [f"{len(self.failed)} failed calls, {len(self.differences)} differences, {len(self.hung)} hang: "
                  + ", ".join(f"{name} {kind} {n}" for (name, kind), n in sorted(count.items()))]
-        lines += [f"  {e['workload']}: {e['kind']}: {e['call']} {e['path']}: {e['text']}"[:1800] for e in entries[:most]]
+        for name in sorted({entry["workload"] for entry in entries}):
+            of_it = [entry for entry in entries if entry["workload"] == name]
+            lines += [f"  {name}: {e['kind']}: {e['call']} {e['path']}: {e['text']}"[:1500] for e in of_it[:most]]
         return "\n".join(lines)
 
 
@@ -144,7 +151,7 @@ def stacks(pid):
         try:
             if os.getsid(int(entry.name)) != pid:
                 continue
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[-120:]
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:300]
             frames = [line.split()[1].split("+")[0] for line in (entry / "stack").read_text().splitlines()]
         except (OSError, IndexError):
             continue

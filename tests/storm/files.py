@@ -40,7 +40,8 @@ def append(run):
     for number, order in seen.items():
         lost, twice = sorted(set(range(count)) - set(order)), sorted({i for i in order if order.count(i) > 1})
         if order != list(range(count)):
-            run.differs("O_APPEND write", path, f"writer {number}: lost {lost[:5]}, more than once {twice[:5]}, or in disorder")
+            run.differs("O_APPEND write", path,
+                        f"writer {number}: lost {lost[:5]}, more than once {twice[:5]}, or in disorder")
     run.remove(d)
 
 

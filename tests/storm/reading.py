@@ -148,7 +148,8 @@ def compare_names(run, call, path, found, expected):
     lost = sorted(name for name in expected if name not in times)
     twice = sorted(name for name in expected if times.get(name, 0) > 1)
     if lost or twice:
-        run.differs(call, path, f"{len(lost)} lost: {lost[:5]}, {len(twice)} more than once: {twice[:5]}, of {len(expected)}")
+        run.differs(call, path, f"of {len(expected)} {len(lost)} are lost: {lost[:5]}, {len(twice)} there more than once: "
+                                f"{twice[:5]}")
 
 
 def listing(run):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a workload is written in.
 
-A workload makes its calls through Run, which notes each before it begins, so that whoever watches can say what a hung process
-hangs in, and reports each that fails with its name, path and errno. A call that fails ends the round; the next round begins in a
-directory of its own. Reports are lines of JSON in one file per workload, appended whole, so that children of a workload report
-themselves.
+A workload makes its calls through Run, which notes each before it begins, so that whoever watches can say what a hung
+process hangs in, and reports each that fails with its name, path and errno. A call that fails ends the round; the next round
+begins in a directory of its own. Reports are lines of JSON in one file per workload, appended whole, so that children of a
+workload report themselves.
 """
 
 import errno
@@ -46,7 +46,7 @@ class Run:
             self._marker = mmap.mmap(f.fileno(), MARKER_SIZE)
 
     def mark(self, what, limit=CALL_LIMIT_S):
-        """From here on the process does this; it hangs if that takes longer than the limit. None: it may take any time."""
+        """The process does this now; it hangs if that takes longer than the limit. None: it may take any time."""
         until = "0" if limit is None else f"{time.monotonic() + limit * SCALE:.3f}"
         line = f"{until} {self.short_path(what)}\n".encode(errors="replace")[:MARKER_SIZE - 1] + b"\0"
         self._marker[:len(line)] = line
@@ -98,11 +98,11 @@ class Run:
                 self("unlink", path)
         self("rmdir", directory)
 
-    def command(self, *argv, env=None, cwd=None, limit=COMMAND_LIMIT_S):
+    def command(self, *argv, env=None, limit=COMMAND_LIMIT_S):
         """Run a program that has to succeed and to say nothing on stderr. Its standard output."""
         argv = [str(a) for a in argv]
         self.mark(" ".join(argv), limit)
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, cwd=cwd, env={**os.environ, **(env or {})})
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env={**os.environ, **(env or {})})
         if done.returncode != 0 or done.stderr:
             said = (done.stderr or done.stdout).decode(errors="replace").strip()
             self.report("failed", " ".join(argv[:4]), argv[-1], f"exit code {done.returncode}: {said[-1200:]}")
@@ -150,8 +150,9 @@ class Run:
         ended = {pid: os.waitpid(pid, 0)[1] for pid in children}
         for pid, status in ended.items():
             if os.WIFSIGNALED(status):
-                now = read_marker(os.path.join(self.scratch, f"{self.name}.{pid}.now"))
-                self.report("failed", f"{now[1]} in {children[pid]}", "", f"died of {signal.Signals(os.WTERMSIG(status)).name}")
+                _, doing = read_marker(os.path.join(self.scratch, f"{self.name}.{pid}.now"))
+                how = f"died of {signal.Signals(os.WTERMSIG(status)).name}"
+                self.report("failed", f"{doing} in {children[pid]}", "", how)
         if any(ended.values()):
             raise Failed("a child has reported")
 
@@ -200,7 +201,8 @@ class Run:
 
 
 def broken(name):
-    return {"kind": "failed", "workload": name, "call": "the workload itself", "path": "", "text": traceback.format_exc()[-1500:]}
+    text = traceback.format_exc()[-1500:]
+    return {"kind": "failed", "workload": name, "call": "the workload itself", "path": "", "text": text}
 
 
 def report_path(scratch, name):
@@ -219,7 +221,7 @@ def read_marker(path):
 
 def short(value):
     text = repr(value)
-    return text if len(text) < 200 else f"{text[:160]}... ({len(value)} long)" if hasattr(value, "__len__") else text[:200]
+    return text if len(text) < 200 else f"{text[:160]}... ({len(value) if hasattr(value, '__len__') else '?'} long)"
 
 
 def first_difference(found, expected):

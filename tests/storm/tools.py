@@ -73,9 +73,11 @@ def build(run):
     """make -j2 of a small program, which has to run and to know all its parts; then an incremental build."""
     d = run.fresh()
     for i in range(SOURCES):
-        run.write_file(os.path.join(d, f"part{i}.c"), b'#include "part.h"\nint part%d(void) { return %d * FACTOR; }\n' % (i, i))
+        run.write_file(os.path.join(d, f"part{i}.c"),
+                       b'#include "part.h"\nint part%d(void) { return %d * FACTOR; }\n' % (i, i))
     calls = " + ".join(f"part{i}()" for i in range(SOURCES))
-    run.write_file(os.path.join(d, "part.h"), b"#define FACTOR 3\n" + b"".join(b"int part%d(void);\n" % i for i in range(SOURCES)))
+    declared = b"".join(b"int part%d(void);\n" % i for i in range(SOURCES))
+    run.write_file(os.path.join(d, "part.h"), b"#define FACTOR 3\n" + declared)
     run.write_file(os.path.join(d, "main.c"), f'#include <stdio.h>\n#include "part.h"\nint main(void) '
                                               f'{{ printf("%d\\n", {calls}); return 0; }}\n'.encode())
     run.write_file(os.path.join(d, "Makefile"), b"PARTS := $(patsubst %.c,%.o,$(wildcard *.c))\n"
@@ -86,7 +88,8 @@ def build(run):
     run.command("make", "-s", "-q", "-C", d)
     run.write_file(os.path.join(d, "part5.c"), b"int part5(void) { return 1000; }\n", os.O_TRUNC)
     run.command("make", "-s", "-j2", "-C", d)
-    run.equal("output of the program", d, run.command(f"{d}/program").strip(), b"%d" % (3 * (sum(range(SOURCES)) - 5) + 1000))
+    expected = b"%d" % (3 * (sum(range(SOURCES)) - 5) + 1000)
+    run.equal("output of the program", d, run.command(f"{d}/program").strip(), expected)
     run.remove(d)
 
 
