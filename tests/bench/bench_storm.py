@@ -42,8 +42,8 @@ def stop_probes(probes, errors):
     for probe in probes:
         if not probe.stop():
             errors.append(f"probe {probe.call}: {probe.error}")
-        else:
-            found[probe.call] = probe.samples()
+        if samples := probe.samples():
+            found[probe.call] = samples
     return found
 
 
@@ -89,7 +89,7 @@ def storm(node, volume, target, victim, errors):
         if crew.hung or errors or sys.exc_info()[0]:
             node.abort_connections()
         crew.close()
-    for call, samples in stop_probes(probes, errors).items():
+    for call, samples in stop_probes(probes, [] if crew.hung else errors).items():
         rows[f"{call}, all workloads: pause per kill"] = cells(per_kill(samples, killer.moments))
         rows[f"{call}, all workloads: each call"] = cells(samples[1])
     return rows, killer.kills, crew.result()

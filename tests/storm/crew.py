@@ -52,7 +52,7 @@ class Crew:
     def _look_at(self, name):
         for marker in self.scratch.glob(f"{name}.*.now"):
             until, what = read_marker(marker)
-            if until and time.monotonic() > until:
+            if until and time.monotonic() > until and lives(marker.name.split(".")[1]):
                 self._report_hang(name, what)
 
     def _report_hang(self, name, what):
@@ -140,6 +140,14 @@ class Result:
             of_it = [entry for entry in entries if entry["workload"] == name]
             lines += [f"  {name}: {e['kind']}: {e['call']} {e['path']}: {e['text']}"[:1500] for e in of_it[:most]]
         return "\n".join(lines)
+
+
+def lives(pid):
+    """Whether the process has not ended: what a killed one was doing is no hang."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def stacks(pid):

@@ -33,12 +33,12 @@ class Probe:
         return self.process.returncode == 0
 
     def samples(self):
-        """When each call began and how long it took, in order: two arrays of nanoseconds."""
+        """When each call began and how long it took, in order: two arrays of nanoseconds. None if there was no call."""
         numbers = array.array("Q")
         with open(self.output, "rb") as f:
             numbers.frombytes(f.read())
         os.unlink(self.output)
-        return numbers[::2], numbers[1::2]
+        return (numbers[::2], numbers[1::2]) if numbers else None
 
 
 def percentile(values, p):

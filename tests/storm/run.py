@@ -161,13 +161,14 @@ class Run:
             self._open_marker()
             self.rng = random.Random(f"{self.rng.random()} {os.getpid()}")
             function()
-            self.close()
             return 0
         except Failed:
             return 1
         except BaseException:
             self._line(broken(self.name))
             return 1
+        finally:
+            self.close()
 
     def fresh(self):
         """A new directory on the volume for this round."""
