@@ -18,7 +18,7 @@
 
 /* What a reopened descriptor needs again. O_APPEND travels with each WRITE, O_DIRECT would want
  * aligned buffers, and O_TRUNC, O_CREAT and O_EXCL are done once. */
-#define KEPT_FLAGS (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME | O_APPEND | O_DIRECTORY)
+#define KEPT_FLAGS (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME | O_APPEND)
 
 /* A handle's descriptor in this worker. */
 struct descriptor {
@@ -243,6 +243,12 @@ static void close_inode(struct handle_table *table, uint64_t id)
 	(void)pthread_mutex_unlock(lock);
 }
 
+/* O_DIRECTORY is ours to set: O_TMPFILE has its bit in it. */
+static uint32_t kept_flags(const struct handle_open *open)
+{
+	return (uint32_t)(open->flags & KEPT_FLAGS) | (open->directory ? O_DIRECTORY : 0);
+}
+
 /* The record of an open file, valid from its last line on. `fd` is consumed. */
 static int publish(struct handle_table *table, struct handle_open *open, uint32_t mode, int fd)
 {
@@ -255,8 +261,7 @@ static int publish(struct handle_table *table, struct handle_open *open, uint32_
 		record = &table->records[index];
 		record->node = open->node;
 		record->unique = open->unique;
-		record->flags =
-			(uint32_t)(open->flags & KEPT_FLAGS) | (open->directory ? O_DIRECTORY : 0);
+		record->flags = kept_flags(open);
 		record->mode = mode;
 		table->descriptors[index] = (struct descriptor){ .open = fd >= 0, .fd = fd };
 		table->n_live++;

@@ -98,7 +98,6 @@ void inbox_clear(struct inbox *inbox)
 	atomic_store_explicit(&thread->deaths, 0, memory_order_relaxed);
 	atomic_store_explicit(&thread->since_ns, 0, memory_order_relaxed);
 	atomic_store_explicit(&thread->first_ns, 0, memory_order_relaxed);
-	atomic_fetch_add_explicit(&thread->served, 1, memory_order_relaxed);
 	atomic_store_explicit(&thread->unique, 0, memory_order_release);
 	__atomic_store_n(&header_of(inbox)->len, 0, __ATOMIC_RELEASE);
 	atomic_store_explicit(&inbox->record->n_forgotten, 0, memory_order_release);

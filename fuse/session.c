@@ -278,6 +278,7 @@ static void serve_request(const struct session *s, struct thread *t, bool again)
 		request_set_current(NULL);
 	}
 	crash_point("after-reply");
+	atomic_fetch_add_explicit(&t->inbox.thread->served, 1, memory_order_relaxed);
 	inbox_clear(&t->inbox);
 }
 

@@ -52,6 +52,7 @@ struct supervisor {
 	struct backoff backoff;
 	uint64_t down_since_ns;	   /* when the last worker died */
 	uint64_t serving_since_ns; /* 0: this worker has not reported yet */
+	uint64_t served_before;	   /* requests, by all workers before this one */
 	uint64_t restarts;
 	int code;			/* negative errno that goes with the complaint */
 	char complaint[240];		/* what this worker is about to die of, if it is known */
@@ -105,6 +106,7 @@ static int start_worker(struct supervisor *s, struct error *err)
 	memory_limit_join(s->memory, s->worker.pid);
 	s->killed = false;
 	s->end = LEDGER_END_NONE;
+	s->served_before = requests_served(s);
 	complain(s, -EIO, "");
 	r = loop_add(loop, &s->report, s->worker.report_fd, EPOLLIN, err);
 	if (r >= 0)
@@ -121,10 +123,23 @@ static int start_worker(struct supervisor *s, struct error *err)
 	return 0;
 }
 
+static uint64_t requests_served(const struct supervisor *s)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < LEDGER_MAX_INBOXES; i++)
+		n += atomic_load(&ledger_header(s->ledger)->threads[i].served);
+	return n;
+}
+
+/* One that has answered something was of use, however short it lived. */
 static void schedule_restart(struct supervisor *s)
 {
 	uint64_t now = clock_now_ns();
 	uint64_t served = s->serving_since_ns ? now - s->serving_since_ns : 0;
+
+	if (s->serving_since_ns && requests_served(s) > s->served_before)
+		served = MAX_OF(served, BACKOFF_HEALTHY_NS);
 
 	s->state = VOLUME_RESTARTING;
 	s->serving_since_ns = 0;
@@ -543,8 +558,7 @@ void supervisor_status(const struct supervisor *s, struct volume_status *ret)
 	ret->poisoned = atomic_load(&ledger_header(s->ledger)->poisoned);
 	ret->poison_opcode = atomic_load(&ledger_header(s->ledger)->poison_opcode);
 	ret->poison_nodeid = atomic_load(&ledger_header(s->ledger)->poison_nodeid);
-	for (size_t i = 0; i < LEDGER_MAX_INBOXES; i++)
-		ret->requests += atomic_load(&ledger_header(s->ledger)->threads[i].served);
+	ret->requests = requests_served(s);
 	if (fusectl_waiting(s->context->fusectl_fd, minor(s->connection.dev), &ret->waiting) < 0)
 		ret->waiting = 0;
 }

@@ -520,8 +520,12 @@ def main():
     for i, (name, (function, values)) in enumerate(CASES.items()):
         directory = f"c{i}"
         os.fchdir(top)
-        os.mkdir(directory)
-        os.chdir(directory)
+        try:
+            os.mkdir(directory)
+            os.chdir(directory)
+        except OSError as e:
+            results[name] = {"directory of the case": errno.errorcode[e.errno]}
+            continue
         results[name] = run_one(function, values)
     json.dump(results, sys.stdout)
 

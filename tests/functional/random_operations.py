@@ -5,6 +5,8 @@
     random_operations.py tree VOLUME PLAIN SEED COUNT      on a tree of names, as fsstress does
 
 Exits 1 with the operation that differed. A volume that is killed below the run has to make no difference.
+
+run_file() and run_tree() may be called from elsewhere too: they raise Different, and tell `doing` of each operation first.
 """
 
 import ctypes
@@ -16,8 +18,13 @@ import stat
 import sys
 
 SIZE = 1 << 20
+AT_SYMLINK_FOLLOW = 0x400
 libc = ctypes.CDLL(None, use_errno=True)
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+
+
+class Different(Exception):
+    """An operation did not do the same on the volume and on the plain directory."""
 
 
 def outcome(call):
@@ -108,19 +115,27 @@ class File:
 FILE_OPERATIONS = [name for name in vars(File) if not name.startswith("_") and name != "fallocate"]
 
 
-def run_file(volume, plain, rng, count):
+def read_all(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def run_file(volume, plain, rng, count, doing=lambda what: None):
     files = [File(volume), File(plain)]
     for i in range(count):
         operation = rng.choice(FILE_OPERATIONS)
         arguments = rng.randrange(SIZE), rng.randrange(1, 65536), rng.randbytes(65536)
+        doing(f"{operation}({arguments[0]}, {arguments[1]})")
         results = [outcome(lambda f=f: getattr(f, operation)(*arguments)) for f in files]
         if results[0] != results[1]:
             fail(i, f"{operation}({arguments[0]}, {arguments[1]})", *results)
         if i % 200 == 0 or i == count - 1:
-            contents = [open(f.path, "rb").read() for f in files]
+            contents = [read_all(f.path) for f in files]
             if contents[0] != contents[1]:
                 first = next((n for n, (a, b) in enumerate(zip(*contents)) if a != b), "length")
                 fail(i, f"content after {operation}{arguments[:2]}", len(contents[0]), f"{len(contents[1])}, at {first}")
+    for file in files:
+        os.close(file.fd)
 
 
 class Tree:
@@ -128,6 +143,7 @@ class Tree:
 
     def __init__(self, top):
         self.top = top
+        self.held = None
 
     def at(self, name):
         return os.path.join(self.top, name)
@@ -138,6 +154,41 @@ class Tree:
             return os.write(fd, data)
         finally:
             os.close(fd)
+
+    def create_or_truncate(self, a, b, n, data):
+        fd = os.open(self.at(a), os.O_CREAT | (os.O_TRUNC if n % 2 else 0) | os.O_RDWR, 0o600 | n % 0o100)
+        try:
+            return os.write(fd, data), os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def create_unnamed(self, a, b, n, data):
+        """A file without a name, which then gets one."""
+        fd = os.open(self.at(os.path.dirname(a)), os.O_TMPFILE | os.O_RDWR, 0o640)
+        try:
+            before = os.write(fd, data), os.fstat(fd).st_nlink
+            named = libc.linkat(-100, f"/proc/self/fd/{fd}".encode(), -100, self.at(a).encode(), AT_SYMLINK_FOLLOW)
+            return before, named and errno.errorcode[ctypes.get_errno()], os.fstat(fd).st_nlink
+        finally:
+            os.close(fd)
+
+    def hold(self, a, b, n, data):
+        """Opens a file that write_held goes on with, whatever becomes of its name."""
+        fd = os.open(self.at(a), os.O_RDWR)
+        self.let_go()
+        self.held = fd
+
+    def write_held(self, a, b, n, data):
+        if self.held is None:
+            return None
+        st = os.fstat(self.held)
+        return (st.st_nlink, st.st_size, os.pwrite(self.held, data, n), os.pread(self.held, 100, n // 2),
+                os.fsync(self.held))
+
+    def let_go(self):
+        if self.held is not None:
+            os.close(self.held)
+        self.held = None
 
     def write(self, a, b, n, data):
         fd = os.open(self.at(a), os.O_WRONLY)
@@ -200,6 +251,12 @@ class Tree:
     def removexattr(self, a, b, n, data):
         return os.removexattr(self.at(a), f"user.x{n % 3}")
 
+    def getxattr(self, a, b, n, data):
+        return os.getxattr(self.at(a), f"user.x{n % 3}")
+
+    def listxattr(self, a, b, n, data):
+        return sorted(name for name in os.listxattr(self.at(a)) if name.startswith("user."))
+
     def list(self, a, b, n, data):
         return sorted(os.listdir(self.at(a)))
 
@@ -210,7 +267,7 @@ class Tree:
         return os.mknod(self.at(a), stat.S_IFSOCK | 0o640)  # no fifo: opening one waits
 
 
-TREE_OPERATIONS = [name for name in vars(Tree) if not name.startswith("_") and name != "at"]
+TREE_OPERATIONS = [name for name in vars(Tree) if not name.startswith("_") and name not in ("at", "let_go")]
 
 
 def describe(path, content=True):
@@ -241,14 +298,18 @@ def random_name(rng):
     return "/".join(f"n{rng.randrange(6)}" for _ in range(rng.choice((1, 1, 2, 2, 3))))
 
 
-def run_tree(volume, plain, rng, count):
+def run_tree(volume, plain, rng, count, doing=lambda what: None):
     trees = [Tree(volume), Tree(plain)]
     for i in range(count):
         operation = rng.choice(TREE_OPERATIONS)
         arguments = random_name(rng), random_name(rng), rng.randrange(20000), rng.randbytes(rng.randrange(5000))
+        doing(f"{operation}{arguments[:3]}")
         results = [outcome(lambda t=t: getattr(t, operation)(*arguments)) for t in trees]
         if results[0] != results[1]:
             fail(i, f"{operation}{arguments[:3]}", *results)
+    for t in trees:
+        t.let_go()
+    doing("comparison of the final trees")
     found = [walk(t.top) for t in trees]
     if found[0] != found[1]:
         names = [n for n in set(found[0]) | set(found[1]) if found[0].get(n) != found[1].get(n)]
@@ -256,14 +317,18 @@ def run_tree(volume, plain, rng, count):
 
 
 def fail(i, what, on_volume, on_plain):
-    print(f"operation {i}: {what}: on the volume {str(on_volume)[:300]}, on the plain directory {str(on_plain)[:300]}")
-    sys.exit(1)
+    raise Different(f"operation {i}: {what}: on the volume {str(on_volume)[:300]}, "
+                    f"on the plain directory {str(on_plain)[:300]}")
 
 
 def main():
     kind, volume, plain, seed, count = sys.argv[1:]
     os.umask(0o022)
-    {"file": run_file, "tree": run_tree}[kind](volume, plain, random.Random(int(seed)), int(count))
+    try:
+        {"file": run_file, "tree": run_tree}[kind](volume, plain, random.Random(int(seed)), int(count))
+    except Different as e:
+        print(e)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

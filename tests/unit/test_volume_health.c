@@ -71,6 +71,20 @@ static void health_names_the_worst(void **state)
 	expect(&f, VOLUME_HEALTH_INACCESSIBLE, "/k/target");
 }
 
+static void slow_sources_and_poison_are_told(void **state)
+{
+	struct volume_facts f = healthy();
+
+	f.status.source_wait_ms = 7400;
+	expect(&f, VOLUME_HEALTH_DEGRADED, "running for 7 s");
+	f.answers = false;
+	expect(&f, VOLUME_HEALTH_INACCESSIBLE, "the source is slow or hangs");
+	f = healthy();
+	f.status.poisoned = 2;
+	f.status.poison_opcode = 15;
+	expect(&f, VOLUME_HEALTH_DEGRADED, "2 requests were answered EIO");
+}
+
 static void one_kill_for_memory_is_a_takeover_more_are_a_condition(void **state)
 {
 	struct volume_facts f = healthy();
@@ -95,6 +109,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_call_at_a_time),
 		cmocka_unit_test(health_names_the_worst),
+		cmocka_unit_test(slow_sources_and_poison_are_told),
 		cmocka_unit_test(one_kill_for_memory_is_a_takeover_more_are_a_condition),
 	};
 
