@@ -95,6 +95,15 @@ static void kill_worker(struct supervisor *s)
 	loop_arm(s->context->loop, &s->limit, clock_now_ns() + KILL_LIMIT_NS);
 }
 
+static uint64_t requests_served(const struct supervisor *s)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < LEDGER_MAX_INBOXES; i++)
+		n += atomic_load(&ledger_header(s->ledger)->threads[i].served);
+	return n;
+}
+
 /* Starts a worker whose report and end are events. Nothing is left on failure. */
 static int start_worker(struct supervisor *s, struct error *err)
 {
@@ -121,15 +130,6 @@ static int start_worker(struct supervisor *s, struct error *err)
 	}
 	loop_arm(loop, &s->limit, clock_now_ns() + START_LIMIT_NS);
 	return 0;
-}
-
-static uint64_t requests_served(const struct supervisor *s)
-{
-	uint64_t n = 0;
-
-	for (size_t i = 0; i < LEDGER_MAX_INBOXES; i++)
-		n += atomic_load(&ledger_header(s->ledger)->threads[i].served);
-	return n;
 }
 
 /* One that has answered something was of use, however short it lived. */
