@@ -78,7 +78,8 @@ int child_start(const int *fds, size_t n, void (*run)(const void *context), cons
 		return error_errno(err, -errno, "socketpair");
 	ours = pair[0];
 	theirs = pair[1];
-	memcpy(child_fds, fds, n * sizeof(*fds));
+	for (size_t i = 0; i < n; i++)
+		child_fds[i] = fds[i];
 	child_fds[n] = theirs;
 	pid = fork();
 	if (pid < 0)
