@@ -78,7 +78,8 @@ int child_start(const int *fds, size_t n, void (*run)(const void *context), cons
 		return error_errno(err, -errno, "socketpair");
 	ours = pair[0];
 	theirs = pair[1];
-	memcpy(child_fds, fds, n * sizeof(*fds));
+	if (n > 0) /* memcpy(3) takes no NULL even then */
+		memcpy(child_fds, fds, n * sizeof(*fds));
 	child_fds[n] = theirs;
 	pid = fork();
 	if (pid < 0)
