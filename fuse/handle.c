@@ -17,8 +17,9 @@
 #define SHARDS 64
 
 /* What a reopened descriptor needs again. O_APPEND travels with each WRITE, O_DIRECT would want
- * aligned buffers, and O_TRUNC, O_CREAT and O_EXCL are done once. */
-#define KEPT_FLAGS (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME | O_APPEND | O_DIRECTORY)
+ * aligned buffers, and O_TRUNC, O_CREAT and O_EXCL are done once. O_DIRECTORY is for directories
+ * alone: O_TMPFILE, which has that bit as well, opens a file. */
+#define KEPT_FLAGS (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME | O_APPEND)
 
 /* A handle's descriptor in this worker. */
 struct descriptor {
