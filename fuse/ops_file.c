@@ -148,6 +148,16 @@ static int create_once(struct creating *what)
 	return r == -EEXIST && !(what->flags & O_EXCL) ? -ESTALE : r;
 }
 
+/* A file without a name goes with its last descriptor: the kernel shall hold one for the next
+ * worker. */
+static void anchor_nameless(struct ops *ops, uint64_t id)
+{
+	_cleanup_node_ref_ struct node_ref node = NODE_REF_INIT;
+
+	if (handle_wants_anchors(ops->handles) && node_get(ops->nodes, id, false, &node) >= 0)
+		handle_anchor(ops->handles, id, node.fd);
+}
+
 static int create_file(fuse_req_t req, struct handle_open *open, uint64_t parent, const char *name,
 		       mode_t mode, struct fuse_entry_param *ret)
 {
@@ -177,6 +187,8 @@ static int create_file(fuse_req_t req, struct handle_open *open, uint64_t parent
 	r = handle_new(ops->handles, open, TAKE_FD(fd));
 	if (r < 0)
 		node_take_back(ops->nodes);
+	else if (nameless)
+		anchor_nameless(ops, ret->ino);
 	return r;
 }
 
