@@ -111,6 +111,19 @@ static void the_next_worker_goes_on_with_open_directories(void **state)
 	assert_true(S_ISDIR(st.st_mode));
 }
 
+/* O_TMPFILE has the bit of O_DIRECTORY. */
+static void a_file_that_was_opened_without_a_name_is_no_directory(void **state)
+{
+	struct volume_fixture *v = *state;
+	uint64_t fh = make_and_open(v, "f", O_TMPFILE | O_RDWR), node;
+
+	node = volume_look_up(v, ROOT, "f");
+	volume_take_over(v);
+	assert_reads(v, fh, "f");
+	handle_release(v->handles, fh);
+	assert_int_equal(node_record(v->nodes, node)->open_mode, OPEN_MODE_NONE);
+}
+
 static void an_open_that_comes_again_gets_its_handle(void **state)
 {
 	struct volume_fixture *v = *state;
@@ -185,6 +198,7 @@ int main(void)
 		TEST(a_handle_that_is_in_use_outlives_its_release),
 		TEST(the_next_worker_goes_on_with_open_files),
 		TEST(the_next_worker_goes_on_with_open_directories),
+		TEST(a_file_that_was_opened_without_a_name_is_no_directory),
 		TEST(an_open_that_comes_again_gets_its_handle),
 		TEST(an_open_file_keeps_its_node_over_a_takeover),
 		TEST(a_file_is_read_anew_once_it_has_changed),
