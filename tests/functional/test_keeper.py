@@ -495,8 +495,8 @@ def test_a_bad_packet_gets_one_answer_and_the_door(keeper, what):
 
 def test_another_version_is_told_so(keeper):
     with Control(keeper.run_dir) as c:
-        reply = c.call(control.header(control.LIST, version=2, serial=42) + control.config())
-        assert reply.code == -errno.EPROTONOSUPPORT and "version 2" in reply.text and reply.serial == 42
+        reply = c.call(control.header(control.LIST, version=99, serial=42) + control.config())
+        assert reply.code == -errno.EPROTONOSUPPORT and "version 99" in reply.text and reply.serial == 42
         assert c.receive() is None
 
 
