@@ -3,6 +3,23 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
+
+uint64_t fd_raise_limit(int *ret_code)
+{
+	struct rlimit limit = { .rlim_cur = 1024 };
+
+	*ret_code = 0;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
+		*ret_code = -errno;
+		return limit.rlim_cur;
+	}
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		*ret_code = -errno;
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	return limit.rlim_cur;
+}
 
 void fd_fill_stdio(void)
 {

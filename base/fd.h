@@ -31,6 +31,12 @@ static inline void close_fd(int *fd)
 		_taken;             \
 	})
 
+/*
+ * fd_raise_limit - as many open files as this process may have (RLIMIT_NOFILE). *ret_code is 0, or
+ * -errno where the limit stays as it was. Returns how many that is now.
+ */
+uint64_t fd_raise_limit(int *ret_code);
+
 /* fd_fill_stdio - open closed ones of 0, 1 and 2 on /dev/null, lest a descriptor that matters gets
  * such a number and is written to as standard error. */
 void fd_fill_stdio(void);

@@ -123,9 +123,12 @@ static int start(const struct config *config, int *ret_exit, struct error *err)
 static int run(const struct config *config)
 {
 	struct error err = ERROR_INIT;
-	int code = EXIT_FAILURE;
+	int code = EXIT_FAILURE, r;
 
 	log_open("holdfast-csi", config->level);
+	(void)fd_raise_limit(&r); /* for the escrow: four a volume */
+	if (r < 0)
+		(void)log_warning_errno(r, "the limit of open files stays low");
 	if (start(config, &code, &err) < 0)
 		log_error("%s", err.text);
 	else

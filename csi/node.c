@@ -35,11 +35,14 @@ struct service node_service_methods(struct node_service *service)
 
 static int init(struct node_service *s, struct error *err)
 {
+	int r;
+
 	s->locks = volume_locks_new();
 	s->stats = stats_new();
 	if (!s->locks || !s->stats)
 		return error_errno(err, -ENOMEM, "start the node service");
-	return record_store_open(s->config.run_dir, &s->records, err);
+	r = escrow_new(s->config.run_dir, &s->escrow, err);
+	return r < 0 ? r : record_store_open(s->config.run_dir, &s->records, err);
 }
 
 int node_service_new(const struct node_config *config, struct node_service **ret, struct error *err)
@@ -72,6 +75,7 @@ void node_service_free(struct node_service *s)
 {
 	if (!s)
 		return;
+	escrow_free(s->escrow);
 	record_store_close(s->records);
 	stats_free(s->stats);
 	volume_locks_free(s->locks);

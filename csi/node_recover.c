@@ -6,10 +6,12 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "csi/node_keeper.h"
 #include "csi/node_volume.h"
 #include "csi/reconcile.h"
 #include "mount/mountinfo.h"
 #include "mount/path.h"
+#include "recovery/escrow.h"
 #include "recovery/keeper_client.h"
 
 /* Everything that the plan is made from, and borrows from. */
@@ -112,7 +114,7 @@ static void take(struct node_service *service, const struct reconcile_step *step
 		r = drop_target(service, step, &err);
 		break;
 	case RECONCILE_END_STRAY:
-		r = keeper_remove(service->config.run_dir, NODE_KEEPER_END_MS, step->id, &err);
+		r = node_keeper_remove(service, step->id, &err);
 		break;
 	case RECONCILE_KEEP:
 		break;
@@ -129,6 +131,7 @@ int node_recover(struct node_service *service, struct error *err)
 	int r;
 
 	service->leftovers = false;
+	escrow_settle(service->escrow, NODE_KEEPER_LOOK_MS);
 	r = load(service, &s, err);
 	if (r < 0) {
 		service->leftovers = true;

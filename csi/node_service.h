@@ -9,7 +9,7 @@
  *   1. `gate`: a handler that changes volumes holds it for reading, the clean-up of leftovers
  *      (node_recover.c) for writing;
  *   2. a volume's lock, then its path's (volume_lock.h): nobody waits for these;
- *   3. the mutexes inside volume_lock.c and stats.c.
+ *   3. the mutexes inside volume_lock.c, stats.c and recovery/escrow.c.
  */
 
 #include <pthread.h>
@@ -19,6 +19,7 @@
 #include "csi/node.h"
 #include "csi/stats.h"
 #include "csi/volume_lock.h"
+#include "recovery/escrow.h"
 #include "recovery/record.h"
 
 struct node_service {
@@ -26,6 +27,7 @@ struct node_service {
 	struct record_store *records;
 	struct volume_locks *locks;
 	struct stats *stats;
+	struct escrow *escrow;
 	pthread_rwlock_t gate;
 	atomic_bool leftovers; /* the keeper may have what no record tells of, or the other way */
 };

@@ -7,10 +7,10 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "csi/node_keeper.h"
 #include "csi/source.h"
 #include "mount/path.h"
 #include "mount/tree.h"
-#include "recovery/keeper_client.h"
 
 struct mountpoint node_volume_place(const struct node_service *service, const struct record *record,
 				    const char *path)
@@ -32,7 +32,7 @@ static int keeper_ms(const struct call *call, int max)
 static int end_in_keeper(struct node_service *s, const char *id, struct error *err)
 {
 	struct error why = ERROR_INIT;
-	int r = keeper_remove(s->config.run_dir, NODE_KEEPER_END_MS, id, &why);
+	int r = node_keeper_remove(s, id, &why);
 
 	if (r >= 0)
 		return 0;
@@ -47,8 +47,8 @@ static int add(struct node_service *s, const struct call *call, struct record *r
 	       int source_fd, int *ret_mount_fd, struct error *err)
 {
 	struct volume_status status;
-	int r = keeper_add(s->config.run_dir, keeper_ms(call, NODE_KEEPER_START_MS),
-			   &record->config, source_fd, ret_mount_fd, &status, err);
+	int r = node_keeper_add(s, keeper_ms(call, NODE_KEEPER_START_MS), &record->config,
+				source_fd, ret_mount_fd, &status, err);
 
 	if (r < 0)
 		return r;
@@ -74,7 +74,7 @@ int node_volume_start(struct node_service *s, const struct call *call, struct re
 		return r;
 	log_warning("the keeper has volume %s already, and no record tells of it: it is replaced",
 		    record->config.id);
-	r = keeper_remove(s->config.run_dir, NODE_KEEPER_END_MS, record->config.id, err);
+	r = node_keeper_remove(s, record->config.id, err);
 	return r < 0 ? r : add(s, call, record, source_fd, ret_mount_fd, err);
 }
 
@@ -101,7 +101,7 @@ static int revive(struct node_service *s, const struct call *call, struct record
 	int r;
 
 	log_warning("volume %s lost its FUSE connection and is mounted afresh", record->config.id);
-	r = keeper_remove(s->config.run_dir, NODE_KEEPER_END_MS, record->config.id, err);
+	r = node_keeper_remove(s, record->config.id, err);
 	if (r >= 0)
 		r = node_volume_start(s, call, record, &mount_fd, err);
 	if (r >= 0 && record->staging_path)
@@ -115,7 +115,7 @@ int node_volume_ask(struct node_service *s, int timeout_ms, const char *id, int 
 		    struct volume_status *ret, struct error *err)
 {
 	struct error why = ERROR_INIT;
-	int r = keeper_mount(s->config.run_dir, timeout_ms, id, ret_mount_fd, ret, &why);
+	int r = node_keeper_mount(s, timeout_ms, id, ret_mount_fd, ret, &why);
 	bool is_lost = why.kind == ERROR_NOT_FOUND, is_dead = why.kind == ERROR_PRECONDITION;
 
 	if (r < 0 && !is_lost && !is_dead)
@@ -139,8 +139,7 @@ static int look(struct node_service *s, const struct call *call, struct record *
 	if (r >= 0 && status.state == VOLUME_DEAD) {
 		r = revive(s, call, record, err);
 		if (r >= 0)
-			r = keeper_mount(s->config.run_dir, ms, record->config.id, &fd, &status,
-					 err);
+			r = node_keeper_mount(s, ms, record->config.id, &fd, &status, err);
 	}
 	if (r >= 0 && record->dev != (dev_t)status.dev) { /* a revival that did not end */
 		record->dev = (dev_t)status.dev;

@@ -134,7 +134,7 @@ static int check_header(const struct ledger_header *header, struct error *err)
 	return 0;
 }
 
-int ledger_map(int fd, struct ledger **ret, struct error *err)
+static int map_checked(int fd, size_t size, struct ledger **ret, struct error *err)
 {
 	_cleanup_ledger_ struct ledger *ledger = NULL;
 	int r;
@@ -142,7 +142,7 @@ int ledger_map(int fd, struct ledger **ret, struct error *err)
 	r = check_file(fd, err);
 	if (r < 0)
 		return r;
-	r = map(fd, LEDGER_SIZE, &ledger, err);
+	r = map(fd, size, &ledger, err);
 	if (r < 0)
 		return r;
 	r = check_header(ledger_header(ledger), err);
@@ -150,6 +150,16 @@ int ledger_map(int fd, struct ledger **ret, struct error *err)
 		return r;
 	*ret = TAKE_PTR(ledger);
 	return 0;
+}
+
+int ledger_map(int fd, struct ledger **ret, struct error *err)
+{
+	return map_checked(fd, LEDGER_SIZE, ret, err);
+}
+
+int ledger_map_header(int fd, struct ledger **ret, struct error *err)
+{
+	return map_checked(fd, DEVS_OFFSET, ret, err);
 }
 
 void ledger_unmap(struct ledger *ledger)

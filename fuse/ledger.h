@@ -22,7 +22,7 @@
 #include "fuse/volume.h"
 
 #define LEDGER_MAGIC 0x5244474c54464c48ULL /* "HLFTLGDR" */
-#define LEDGER_VERSION 3
+#define LEDGER_VERSION 4
 
 #define LEDGER_MAX_NODES (1U << 24)
 #define LEDGER_MAX_HANDLES (1U << 20)
@@ -86,6 +86,9 @@ struct ledger_header {
 	_Atomic uint32_t poisoned;
 	_Atomic uint32_t poison_opcode;
 	_Atomic uint64_t poison_nodeid;
+	/* the keeper's, for a keeper that comes after it */
+	uint64_t dev;		   /* st_dev of the mount that belongs to this ledger */
+	_Atomic uint64_t restarts; /* workers that died */
 	struct ledger_update update;
 	struct ledger_thread threads[LEDGER_MAX_INBOXES];
 };
@@ -221,6 +224,12 @@ int __must_check ledger_create(const struct volume_config *config,
  * (ERROR_PRECONDITION) for another version, -EBADMSG for what is no ledger.
  */
 int __must_check ledger_map(int fd, struct ledger **ret, struct error *err);
+
+/*
+ * ledger_map_header - map the header alone, as ledger_create does, of a ledger that another keeper
+ * made: after the same checks, with the same errors as ledger_map.
+ */
+int __must_check ledger_map_header(int fd, struct ledger **ret, struct error *err);
 
 /* ledger_unmap - NULL is fine. The memfd stays as long as anybody holds it. */
 void ledger_unmap(struct ledger *ledger);

@@ -87,6 +87,8 @@ int control_check(const void *packet, size_t size, struct error *err)
 		return check_add(&request.config, err);
 	case CONTROL_MOUNT:
 	case CONTROL_REMOVE:
+	case CONTROL_ESCROW:
+	case CONTROL_ADOPT:
 	case CONTROL_RESTART:
 	case CONTROL_KILL:
 		return check_id(request.config.id, err);

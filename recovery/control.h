@@ -8,10 +8,15 @@
  * guards against ends of different builds. Only peers of the keeper's own effective uid are served.
  *
  *   request          descriptors        replies
- *   CONTROL_ADD      source directory   one, once a worker serves; on success with a mount
+ *   CONTROL_ADD      source directory   one, once a worker serves; on success with a mount, and
+ *                                       with what an escrow holds, without the source
  *   CONTROL_MOUNT    -                  one; on success with a mount
- *   CONTROL_REMOVE   -                  one, once the worker is reaped and the connection closed
+ *   CONTROL_REMOVE   -                  one, once the worker is reaped and the keeper has closed
+ *                                       the connection; it ends once the escrow does as well
  *   CONTROL_LIST     -                  one a volume (CONTROL_MORE set), then one without
+ *   CONTROL_ESCROW   -                  one; on success with what an escrow holds
+ *   CONTROL_ADOPT    what an escrow     one, at once; on success the volume is the keeper's own
+ *                    holds              again, and a worker is on its way
  *   CONTROL_RESTART  -                  one, when the worker is about to be replaced by one of the
  *                                       program file as it is now
  *   CONTROL_KILL     -                  one, when the worker was killed as by anybody: for drills
@@ -19,6 +24,11 @@
  * The mount is detached, the receiver attaches it. Each reply has one of its own where the kernel
  * clones detached mounts (Linux 6.15); before, it is always the same one, which would move when it
  * is attached again: clone it (mount_clone) where it is attached.
+ *
+ * What an escrow holds (recovery/escrow.h) is in the order of enum escrow_fd. All of it are
+ * duplicates of the keeper's own descriptors: a clone of the device (FUSE_DEV_IOC_CLONE) would have
+ * a list of requests of its own, and those that were read by way of the keeper's would end with it
+ * (fs/fuse/dev.c).
  *
  * A client sends its next request when it has read the reply to the last. What is no request gets
  * one reply that says so (type 0 where it could not be read), then the connection is closed. A
@@ -32,16 +42,32 @@
 
 #define CONTROL_SOCKET_NAME "keeper.sock" /* in the run directory */
 #define CONTROL_MAGIC 0x54464c48U	  /* "HLFT" */
-#define CONTROL_VERSION 2
+#define CONTROL_VERSION 3
 
 enum control_type {
 	CONTROL_ADD = 1,
 	CONTROL_MOUNT = 2,
 	CONTROL_REMOVE = 3,
 	CONTROL_LIST = 4,
+	CONTROL_ESCROW = 5,
+	CONTROL_ADOPT = 6,
 	CONTROL_RESTART = 7,
 	CONTROL_KILL = 8,
 };
+
+/* The descriptors that a volume's connection lives by, in the order in which they travel. */
+enum escrow_fd {
+	ESCROW_MOUNT,  /* the keeper's own mount, which keeps the superblock alive */
+	ESCROW_DEVICE, /* /dev/fuse */
+	ESCROW_LEDGER,
+	ESCROW_SOURCE,
+	ESCROW_FDS,
+};
+
+#define ESCROW_NONE                            \
+	{                                      \
+		-EBADF, -EBADF, -EBADF, -EBADF \
+	}
 
 /* control_header.flags of a reply */
 #define CONTROL_MORE (1U << 0)
@@ -95,7 +121,7 @@ struct control_reply {
 	int32_t code;		     /* 0 or -errno */
 	uint32_t kind;		     /* enum error_kind, with code != 0 */
 	char text[512];		     /* for the operator, with code != 0 */
-	struct volume_status status; /* ADD, MOUNT, LIST */
+	struct volume_status status; /* ADD, MOUNT, LIST, ESCROW, ADOPT */
 };
 
 /* volume_state_name - "starting", "serving", "restarting", "dead". */

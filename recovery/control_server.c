@@ -79,9 +79,10 @@ static void client_idle(struct control_client *client)
 	loop_change(client->server->loop, &client->source, EPOLLIN);
 }
 
-static int answer(struct control_client *client, const struct control_reply *reply, int fd)
+static int answer(struct control_client *client, const struct control_reply *reply, const int *fds,
+		  size_t n)
 {
-	int r = socket_send(client->source.fd, reply, sizeof(*reply), &fd, fd >= 0, MSG_DONTWAIT);
+	int r = socket_send(client->source.fd, reply, sizeof(*reply), fds, n, MSG_DONTWAIT);
 
 	if (r < 0) {
 		drop(client);
@@ -91,13 +92,14 @@ static int answer(struct control_client *client, const struct control_reply *rep
 	return 0;
 }
 
-int control_client_reply(struct control_client *client, const struct volume_status *status, int fd)
+int control_client_reply(struct control_client *client, const struct volume_status *status,
+			 const int *fds, size_t n)
 {
 	struct control_reply reply = reply_to(&client->request);
 
 	if (status)
 		reply.status = *status;
-	return answer(client, &reply, fd);
+	return answer(client, &reply, fds, n);
 }
 
 void control_client_fail(struct control_client *client, const struct error *err)
@@ -105,7 +107,7 @@ void control_client_fail(struct control_client *client, const struct error *err)
 	struct control_reply reply = reply_to(&client->request);
 
 	describe_failure(&reply, err);
-	(void)answer(client, &reply, -EBADF);
+	(void)answer(client, &reply, NULL, 0);
 }
 
 /* Sends as much of the list as the client takes now. */

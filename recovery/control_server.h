@@ -65,10 +65,11 @@ void control_server_close(struct control_server *server);
 struct control_client *control_server_clients(struct control_server *server);
 
 /*
- * control_client_reply - success; `status` may be NULL, `fd` (borrowed) -EBADF. Returns 0, or
- * -errno when the client is not there any more; it is dropped then, without a call of gone.
+ * control_client_reply - success; `status` may be NULL, the `n` descriptors are borrowed. Returns
+ * 0, or -errno when the client is not there any more; it is dropped then, without a call of gone.
  */
-int control_client_reply(struct control_client *client, const struct volume_status *status, int fd);
+int control_client_reply(struct control_client *client, const struct volume_status *status,
+			 const int *fds, size_t n);
 
 /* control_client_fail - failure. */
 void control_client_fail(struct control_client *client, const struct error *err);

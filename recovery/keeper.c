@@ -2,11 +2,9 @@
 #include "recovery/keeper.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -18,6 +16,7 @@
 
 #define CLIENTS_MAX 256
 #define CHECKS_PER_LIMIT 4
+#define LISTEN_PATIENCE_MS 1000
 #define VOLUME_FDS 8 /* device, mount, ledger, source, pidfd, status; two more at each start */
 #define OWN_FDS 28   /* with a worker in store, and one more at its start */
 
@@ -120,17 +119,22 @@ static void on_stopped(void *owner, struct supervisor *supervisor)
 	unlink_entry(entry);
 	log_info("volume removed");
 	while ((client = find_waiting(k, entry)))
-		if (control_client_reply(client, NULL, -EBADF) < 0)
+		if (control_client_reply(client, NULL, NULL, 0) < 0)
 			log_debug("the client of a removal did not wait for its end");
 	free(entry);
 	if (k->ending && !k->entries)
 		loop_end(k->loop);
 }
 
-/* Answers CONTROL_ADD and CONTROL_MOUNT with the mount. Returns what control_client_reply does. */
+/*
+ * Answers CONTROL_MOUNT with the mount, CONTROL_ADD with what an escrow needs besides: the mount to
+ * attach takes the place of the source, which the client has. Returns what control_client_reply
+ * does.
+ */
 static int reply_with_mount(struct entry *entry, struct control_client *client)
 {
 	_cleanup_close_ int fd = -EBADF;
+	int fds[ESCROW_FDS];
 	struct error err = ERROR_INIT;
 	struct volume_status status;
 	int r = supervisor_mount(entry->supervisor, &fd, &err);
@@ -140,7 +144,11 @@ static int reply_with_mount(struct entry *entry, struct control_client *client)
 		return r;
 	}
 	supervisor_status(entry->supervisor, &status);
-	return control_client_reply(client, &status, fd);
+	if (client->request.type == CONTROL_MOUNT)
+		return control_client_reply(client, &status, &fd, 1);
+	supervisor_escrow(entry->supervisor, fds);
+	fds[ESCROW_SOURCE] = fd;
+	return control_client_reply(client, &status, fds, ESCROW_FDS);
 }
 
 static void on_started(void *owner, struct supervisor *supervisor, const struct error *failure)
@@ -163,24 +171,12 @@ static void on_started(void *owner, struct supervisor *supervisor, const struct 
 	log_info("volume added");
 }
 
-/* Without asking the source anything: it may hang. */
 static int check_source(const int fds[SOCKET_FDS_MAX], struct error *err)
 {
-	struct statx stx;
-	int flags;
-
 	if (fds[0] < 0 || fds[1] >= 0)
 		return error_set(err, ERROR_INVALID, -EINVAL,
 				 "one descriptor has to come along: the source directory");
-	flags = fcntl(fds[0], F_GETFL);
-	if (flags < 0 || !(flags & O_PATH))
-		return error_set(err, ERROR_INVALID, -EINVAL,
-				 "the source's descriptor was not opened with O_PATH");
-	if (statx(fds[0], "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) < 0)
-		return error_errno(err, -errno, "statx of the source");
-	if (!S_ISDIR(stx.stx_mode))
-		return error_set(err, ERROR_INVALID, -ENOTDIR, "the source is not a directory");
-	return 0;
+	return adopted_check_source(fds[0], err);
 }
 
 static int check_room(struct keeper *k, const char *id, struct error *err)
@@ -222,8 +218,36 @@ static int add(struct keeper *k, struct control_client *client, const struct vol
 	return 0;
 }
 
-static int mount_again(struct keeper *k, struct control_client *client, const char *id,
-		       struct error *err)
+/* For a volume that comes out of escrow nobody waits: from now on it is like any other. */
+static int adopt(struct keeper *k, struct control_client *client, const char *id,
+		 int fds[SOCKET_FDS_MAX], struct error *err)
+{
+	_cleanup_(adopted_close) struct adopted adopted = ADOPTED_NONE;
+	_cleanup_free_ struct entry *entry = NULL;
+	struct volume_status status;
+	int r = check_room(k, id, err);
+
+	if (r >= 0)
+		r = adopted_open(id, fds, &adopted, err);
+	if (r < 0)
+		return r;
+	entry = malloc(sizeof(*entry));
+	if (!entry)
+		return error_errno(err, -ENOMEM, "adopt a volume");
+	*entry = (struct entry){ .keeper = k };
+	r = supervisor_adopt(&k->context, &adopted, entry, &entry->supervisor, err);
+	if (r < 0)
+		return r;
+	supervisor_status(entry->supervisor, &status);
+	link_entry(k, TAKE_PTR(entry));
+	log_info("volume adopted from escrow");
+	if (control_client_reply(client, &status, NULL, 0) < 0)
+		log_debug("whoever held the volume in escrow did not wait");
+	return 0;
+}
+
+/* The volume, which is neither coming nor going. */
+static int find_settled(struct keeper *k, const char *id, struct entry **ret, struct error *err)
 {
 	struct entry *entry = find(k, id);
 
@@ -232,6 +256,34 @@ static int mount_again(struct keeper *k, struct control_client *client, const ch
 	if (entry->stopping || entry->adder)
 		return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is being %s", id,
 				 entry->stopping ? "removed" : "added");
+	*ret = entry;
+	return 0;
+}
+
+static int escrow(struct keeper *k, struct control_client *client, const char *id,
+		  struct error *err)
+{
+	struct volume_status status;
+	struct entry *entry;
+	int fds[ESCROW_FDS], r = find_settled(k, id, &entry, err);
+
+	if (r < 0)
+		return r;
+	supervisor_status(entry->supervisor, &status);
+	supervisor_escrow(entry->supervisor, fds);
+	if (control_client_reply(client, &status, fds, ESCROW_FDS) < 0)
+		log_debug("whoever wanted '%s' in escrow did not wait", id);
+	return 0;
+}
+
+static int mount_again(struct keeper *k, struct control_client *client, const char *id,
+		       struct error *err)
+{
+	struct entry *entry;
+	int r = find_settled(k, id, &entry, err);
+
+	if (r < 0)
+		return r;
 	if (reply_with_mount(entry, client) < 0)
 		log_debug("the mount of '%s' was not handed out", id);
 	return 0;
@@ -255,7 +307,7 @@ static void remove_volume(struct keeper *k, struct control_client *client, const
 	struct entry *entry = find(k, id);
 
 	if (!entry) {
-		if (control_client_reply(client, NULL, -EBADF) < 0)
+		if (control_client_reply(client, NULL, NULL, 0) < 0)
 			log_debug("the client of a removal did not wait for its end");
 		return;
 	}
@@ -275,7 +327,7 @@ static int replace(struct keeper *k, struct control_client *client,
 		return error_set(err, ERROR_NOT_FOUND, -ENOENT, "there is no volume '%s'",
 				 request->config.id);
 	r = supervisor_replace(entry->supervisor, request->header.type == CONTROL_RESTART, err);
-	if (r >= 0 && control_client_reply(client, NULL, -EBADF) < 0)
+	if (r >= 0 && control_client_reply(client, NULL, NULL, 0) < 0)
 		log_debug("the client of a replacement did not wait for its answer");
 	return r;
 }
@@ -292,6 +344,10 @@ static void on_request(void *context, struct control_client *client,
 		r = add(k, client, &request->config, fds, &err);
 	else if (request->header.type == CONTROL_MOUNT)
 		r = mount_again(k, client, request->config.id, &err);
+	else if (request->header.type == CONTROL_ESCROW)
+		r = escrow(k, client, request->config.id, &err);
+	else if (request->header.type == CONTROL_ADOPT)
+		r = adopt(k, client, request->config.id, fds, &err);
 	else if (request->header.type == CONTROL_REMOVE)
 		remove_volume(k, client, request->config.id);
 	else
@@ -348,6 +404,19 @@ static void on_check(void *context)
 	loop_arm(k->loop, &k->check, clock_now_ns() + k->hang_limit_ns / CHECKS_PER_LIMIT);
 }
 
+/* Nobody else is a keeper here (run_dir.h), but one that was killed may not have ended wholly. */
+static int listen_patiently(struct keeper *k, const char *path, struct error *err)
+{
+	for (int ms = 0;; ms++) {
+		int r = control_server_open(k->loop, path, k->limits.clients, &k->handler,
+					    &k->server, err);
+
+		if (r != -EADDRINUSE || ms == LISTEN_PATIENCE_MS)
+			return r;
+		(void)usleep(1000);
+	}
+}
+
 DEFINE_CLEANUP(struct keeper *, keeper_free);
 
 int keeper_open(struct loop *loop, const char *run_dir, const struct worker_program *program,
@@ -384,7 +453,7 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 	if (r < 0)
 		return r;
 	(void)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, run_dir);
-	r = control_server_open(loop, path, limits.clients, &k->handler, &k->server, err);
+	r = listen_patiently(k, path, err);
 	if (r < 0)
 		return r;
 	if (hang_limit_ns)

@@ -13,16 +13,29 @@
 #include "base/fd.h"
 #include "base/socket.h"
 
-/* One call: its connection, and when it has to be over. */
+/* One call: its connection, when it has to be over, and what the last reply brought. */
 struct keeper_call {
 	int fd;
 	uint64_t due_ns;
 	enum control_type type;
 	uint32_t serial;
+	int fds[SOCKET_FDS_MAX];
 };
+
+#define KEEPER_CALL(kind)                                                               \
+	{                                                                               \
+		.fd = -EBADF, .type = (kind), .fds = { -EBADF, -EBADF, -EBADF, -EBADF } \
+	}
+
+static void close_all(int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		close_fd(&fds[i]);
+}
 
 static void keeper_call_end(struct keeper_call *call)
 {
+	close_all(call->fds, ARRAY_SIZE(call->fds));
 	close_fd(&call->fd);
 }
 
@@ -53,9 +66,22 @@ static int timed_out(struct error *err)
 			 "the keeper did not answer in time; its log says what it waits for");
 }
 
-/* Connects and sends the request; `source_fd` goes along unless it is negative. */
+int keeper_connect(const char *run_dir, int timeout_ms, struct error *err)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, run_dir) >=
+	    sizeof(path))
+		return unavailable(run_dir, -ENAMETOOLONG, err);
+	fd = socket_connect_timeout(path, MAX_OF(timeout_ms, 1));
+	return fd < 0 ? unavailable(run_dir, fd, err) : fd;
+}
+
+/* Connects and sends the request with `n_fds` descriptors. */
 static int begin(struct keeper_call *call, const char *run_dir, int timeout_ms,
-		 const struct volume_config *config, int source_fd, struct error *err)
+		 const struct volume_config *config, const int *fds, size_t n_fds,
+		 struct error *err)
 {
 	static atomic_uint serials;
 	struct control_request request = {
@@ -65,20 +91,16 @@ static int begin(struct keeper_call *call, const char *run_dir, int timeout_ms,
 			    .size = sizeof(request),
 			    .serial = atomic_fetch_add(&serials, 1) + 1 },
 	};
-	char path[PATH_MAX];
 	int r;
 
 	if (config)
 		request.config = *config;
 	call->serial = request.header.serial;
 	call->due_ns = clock_now_ns() + (uint64_t)MAX_OF(timeout_ms, 1) * NSEC_PER_MSEC;
-	if ((size_t)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, run_dir) >=
-	    sizeof(path))
-		return unavailable(run_dir, -ENAMETOOLONG, err);
-	call->fd = socket_connect_timeout(path, MAX_OF(timeout_ms, 1));
+	call->fd = keeper_connect(run_dir, timeout_ms, err);
 	if (call->fd < 0)
-		return unavailable(run_dir, call->fd, err);
-	r = socket_send(call->fd, &request, sizeof(request), &source_fd, source_fd >= 0, 0);
+		return call->fd;
+	r = socket_send(call->fd, &request, sizeof(request), fds, n_fds, 0);
 	if (r == -EAGAIN)
 		return timed_out(err);
 	return r < 0 ? unavailable(run_dir, r, err) : 0;
@@ -111,23 +133,19 @@ static int take_failure(const struct control_reply *reply, struct error *err)
 }
 
 /*
- * Reads one reply. *ret_fd, owned by the caller, is the descriptor that came along, -EBADF if none
- * did. Returns 0, or -errno with *err set, for a reply that is a failure too.
+ * Reads one reply; the descriptors that came along are the call's. Returns 0, or -errno with *err
+ * set, for a reply that is a failure too.
  */
-static int read_reply(const struct keeper_call *call, struct control_reply *ret, int *ret_fd,
-		      struct error *err)
+static int read_reply(struct keeper_call *call, struct control_reply *ret, struct error *err)
 {
-	int fds[SOCKET_FDS_MAX];
 	struct control_reply packet;
 	ssize_t n;
 	int r = wait_readable(call, err);
 
 	if (r < 0)
 		return r;
-	n = socket_recv(call->fd, &packet, sizeof(packet), fds, MSG_DONTWAIT);
-	for (size_t i = 1; i < SOCKET_FDS_MAX; i++)
-		close_fd(&fds[i]);
-	_cleanup_close_ int fd = fds[0];
+	close_all(call->fds, ARRAY_SIZE(call->fds));
+	n = socket_recv(call->fd, &packet, sizeof(packet), call->fds, MSG_DONTWAIT);
 	if (n == 0 || n == -ECONNRESET)
 		return error_set(err, ERROR_UNAVAILABLE, -ECONNRESET,
 				 "the keeper closed the connection: it was restarted, or serves "
@@ -141,47 +159,48 @@ static int read_reply(const struct keeper_call *call, struct control_reply *ret,
 	r = control_check_reply(&packet, (size_t)n, call->type, call->serial, ret, err);
 	if (r < 0)
 		return r;
-	if (ret->code != 0)
-		return take_failure(ret, err);
-	*ret_fd = TAKE_FD(fd);
-	return 0;
+	return ret->code != 0 ? take_failure(ret, err) : 0;
 }
 
-/* A call with one reply; *ret_fd: see read_reply. */
+/* A call with one reply, which has to bring `n_wanted` descriptors. */
 static int call_once(struct keeper_call *call, const char *run_dir, int timeout_ms,
-		     const struct volume_config *config, int source_fd, struct control_reply *ret,
-		     int *ret_fd, struct error *err)
+		     const struct volume_config *config, const int *fds, size_t n_fds,
+		     size_t n_wanted, struct control_reply *ret, struct error *err)
 {
-	int r = begin(call, run_dir, timeout_ms, config, source_fd, err);
+	int r = begin(call, run_dir, timeout_ms, config, fds, n_fds, err);
 
-	return r < 0 ? r : read_reply(call, ret, ret_fd, err);
-}
-
-/* A call whose reply brings a mount. */
-static int call_for_mount(enum control_type type, const char *run_dir, int timeout_ms,
-			  const struct volume_config *config, int source_fd, int *ret_mount_fd,
-			  struct volume_status *ret, struct error *err)
-{
-	_cleanup_(keeper_call_end) struct keeper_call call = { .fd = -EBADF, .type = type };
-	_cleanup_close_ int fd = -EBADF;
-	struct control_reply reply;
-	int r = call_once(&call, run_dir, timeout_ms, config, source_fd, &reply, &fd, err);
-
+	if (r >= 0)
+		r = read_reply(call, ret, err);
 	if (r < 0)
 		return r;
-	if (fd < 0)
-		return error_set(err, ERROR_UNAVAILABLE, -EBADMSG,
-				 "the keeper answered without a mount");
-	*ret_mount_fd = TAKE_FD(fd);
-	*ret = reply.status;
+	for (size_t i = 0; i < n_wanted; i++)
+		if (call->fds[i] < 0)
+			return error_set(err, ERROR_UNAVAILABLE, -EBADMSG,
+					 "the keeper answered without the descriptors that belong "
+					 "to it");
 	return 0;
 }
 
 int keeper_add(const char *run_dir, int timeout_ms, const struct volume_config *config,
-	       int source_fd, int *ret_mount_fd, struct volume_status *ret, struct error *err)
+	       int source_fd, int *ret_mount_fd, int ret_escrow[ESCROW_FDS],
+	       struct volume_status *ret, struct error *err)
 {
-	return call_for_mount(CONTROL_ADD, run_dir, timeout_ms, config, source_fd, ret_mount_fd,
-			      ret, err);
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_ADD);
+	struct control_reply reply;
+	int copy, r = call_once(&call, run_dir, timeout_ms, config, &source_fd, 1, ESCROW_FDS,
+				&reply, err);
+
+	if (r < 0)
+		return r;
+	copy = fd_dup(source_fd);
+	if (copy < 0)
+		return error_set(err, ERROR_EXHAUSTED, copy,
+				 "this process has too many open files");
+	*ret_mount_fd = TAKE_FD(call.fds[ESCROW_SOURCE]); /* in the source's place */
+	for (size_t i = 0; i < ESCROW_FDS; i++)
+		ret_escrow[i] = i == ESCROW_SOURCE ? copy : TAKE_FD(call.fds[i]);
+	*ret = reply.status;
+	return 0;
 }
 
 static int config_of_id(const char *id, struct volume_config *ret, struct error *err)
@@ -196,57 +215,87 @@ static int config_of_id(const char *id, struct volume_config *ret, struct error 
 	return 0;
 }
 
+/* A call that is about one volume. */
+static int call_about(struct keeper_call *call, const char *run_dir, int timeout_ms, const char *id,
+		      const int *fds, size_t n_fds, size_t n_wanted, struct control_reply *ret,
+		      struct error *err)
+{
+	struct volume_config config;
+	int r = config_of_id(id, &config, err);
+
+	return r < 0 ? r
+		     : call_once(call, run_dir, timeout_ms, &config, fds, n_fds, n_wanted, ret,
+				 err);
+}
+
 int keeper_mount(const char *run_dir, int timeout_ms, const char *id, int *ret_mount_fd,
 		 struct volume_status *ret, struct error *err)
 {
-	struct volume_config config;
-	int r = config_of_id(id, &config, err);
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_MOUNT);
+	struct control_reply reply;
+	int r = call_about(&call, run_dir, timeout_ms, id, NULL, 0, 1, &reply, err);
 
 	if (r < 0)
 		return r;
-	return call_for_mount(CONTROL_MOUNT, run_dir, timeout_ms, &config, -EBADF, ret_mount_fd,
-			      ret, err);
+	*ret_mount_fd = TAKE_FD(call.fds[0]);
+	*ret = reply.status;
+	return 0;
 }
 
-/* A call about one volume whose reply brings nothing. */
-static int call_about(enum control_type type, const char *run_dir, int timeout_ms, const char *id,
-		      struct error *err)
+int keeper_escrow(const char *run_dir, int timeout_ms, const char *id, int ret_fds[ESCROW_FDS],
+		  struct volume_status *ret, struct error *err)
 {
-	_cleanup_(keeper_call_end) struct keeper_call call = { .fd = -EBADF, .type = type };
-	_cleanup_close_ int fd = -EBADF;
-	struct volume_config config;
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_ESCROW);
 	struct control_reply reply;
-	int r = config_of_id(id, &config, err);
+	int r = call_about(&call, run_dir, timeout_ms, id, NULL, 0, ESCROW_FDS, &reply, err);
 
 	if (r < 0)
 		return r;
-	return call_once(&call, run_dir, timeout_ms, &config, -EBADF, &reply, &fd, err);
+	for (size_t i = 0; i < ESCROW_FDS; i++)
+		ret_fds[i] = TAKE_FD(call.fds[i]);
+	*ret = reply.status;
+	return 0;
+}
+
+int keeper_adopt(const char *run_dir, int timeout_ms, const char *id, const int fds[ESCROW_FDS],
+		 struct error *err)
+{
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_ADOPT);
+	struct control_reply reply;
+
+	return call_about(&call, run_dir, timeout_ms, id, fds, ESCROW_FDS, 0, &reply, err);
 }
 
 int keeper_remove(const char *run_dir, int timeout_ms, const char *id, struct error *err)
 {
-	return call_about(CONTROL_REMOVE, run_dir, timeout_ms, id, err);
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_REMOVE);
+	struct control_reply reply;
+
+	return call_about(&call, run_dir, timeout_ms, id, NULL, 0, 0, &reply, err);
 }
 
 int keeper_replace(const char *run_dir, int timeout_ms, const char *id, bool planned,
 		   struct error *err)
 {
-	return call_about(planned ? CONTROL_RESTART : CONTROL_KILL, run_dir, timeout_ms, id, err);
+	_cleanup_(keeper_call_end) struct keeper_call call =
+		KEEPER_CALL(planned ? CONTROL_RESTART : CONTROL_KILL);
+	struct control_reply reply;
+
+	return call_about(&call, run_dir, timeout_ms, id, NULL, 0, 0, &reply, err);
 }
 
 int keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret, size_t *ret_n,
 		struct error *err)
 {
-	_cleanup_(keeper_call_end) struct keeper_call call = { .fd = -EBADF, .type = CONTROL_LIST };
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_LIST);
 	_cleanup_free_ struct volume_status *list = NULL;
 	size_t n = 0, room = 0;
-	int r = begin(&call, run_dir, timeout_ms, NULL, -EBADF, err);
+	int r = begin(&call, run_dir, timeout_ms, NULL, NULL, 0, err);
 
 	while (r >= 0) {
-		_cleanup_close_ int fd = -EBADF;
 		struct control_reply reply;
 
-		r = read_reply(&call, &reply, &fd, err);
+		r = read_reply(&call, &reply, err);
 		if (r < 0)
 			break;
 		if (!(reply.header.flags & CONTROL_MORE)) {

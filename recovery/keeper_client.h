@@ -19,12 +19,13 @@
 
 /*
  * keeper_add - start to serve `config` from the directory `source_fd` (borrowed, O_PATH, the root
- * of a detached clone of its mount tree). *ret_mount_fd, owned by the caller, is a mount to attach.
- * -EEXIST (ERROR_EXISTS) if the volume is there.
+ * of a detached clone of its mount tree). *ret_mount_fd, owned by the caller, is a mount to attach,
+ * *ret_escrow, owned too, what an escrow holds. -EEXIST (ERROR_EXISTS) if the volume is there. With
+ * -EMFILE the volume may be there all the same: the reply found no room for its descriptors.
  */
 int __must_check keeper_add(const char *run_dir, int timeout_ms, const struct volume_config *config,
-			    int source_fd, int *ret_mount_fd, struct volume_status *ret,
-			    struct error *err);
+			    int source_fd, int *ret_mount_fd, int ret_escrow[ESCROW_FDS],
+			    struct volume_status *ret, struct error *err);
 
 /* keeper_mount - the mount of a volume that is there, again. -ENOENT (ERROR_NOT_FOUND) if it is
  * not. */
@@ -39,6 +40,28 @@ int __must_check keeper_remove(const char *run_dir, int timeout_ms, const char *
  * program file as it is now. ERROR_BUSY when no worker serves right now. */
 int __must_check keeper_replace(const char *run_dir, int timeout_ms, const char *id, bool planned,
 				struct error *err);
+/*
+ * keeper_escrow - what an escrow of the volume holds; *ret_fds is owned by the caller. -ENOENT
+ * (ERROR_NOT_FOUND) if the volume is not there, ERROR_BUSY while it comes or goes.
+ */
+int __must_check keeper_escrow(const char *run_dir, int timeout_ms, const char *id,
+			       int ret_fds[ESCROW_FDS], struct volume_status *ret,
+			       struct error *err);
+
+/*
+ * keeper_adopt - give a volume back to a keeper that came after the one which made it; `fds` are
+ * borrowed. -EEXIST (ERROR_EXISTS) if it is there, -ENOTCONN if its connection has ended,
+ * -EPROTONOSUPPORT (ERROR_PRECONDITION) for a ledger that this keeper can't read, ERROR_EXHAUSTED,
+ * or ERROR_INVALID for descriptors that are something else.
+ */
+int __must_check keeper_adopt(const char *run_dir, int timeout_ms, const char *id,
+			      const int fds[ESCROW_FDS], struct error *err);
+
+/*
+ * keeper_connect - a connection to the keeper for those who only want to notice its end (a
+ * hang-up). Returns an owned descriptor, or -errno with *err set.
+ */
+int __must_check keeper_connect(const char *run_dir, int timeout_ms, struct error *err);
 
 /* keeper_list - *ret is an array of *ret_n, owned by the caller (free(3)). */
 int __must_check keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret,

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 
 #include "base/clock.h"
@@ -51,15 +50,12 @@ struct process {
 /* As many files as we may have. Returns how many that is. */
 static uint64_t raise_file_limit(void)
 {
-	struct rlimit limit = { .rlim_cur = 1024 };
+	int r;
+	uint64_t n = fd_raise_limit(&r);
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return limit.rlim_cur;
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-		(void)log_warning_errno(-errno, "the limit of open files stays low");
-	(void)getrlimit(RLIMIT_NOFILE, &limit);
-	return limit.rlim_cur;
+	if (r < 0)
+		(void)log_warning_errno(r, "the limit of open files stays low");
+	return n;
 }
 
 /* The keeper is the last to be killed when memory is short. Returns what it was started with. */

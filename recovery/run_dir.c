@@ -10,6 +10,8 @@
 
 #include "base/fd.h"
 
+#define LOCK_PATIENCE_MS 1000
+
 static int prepare(const char *path, int *ret_fd, struct error *err)
 {
 	_cleanup_close_ int fd = -EBADF;
@@ -32,6 +34,18 @@ static int prepare(const char *path, int *ret_fd, struct error *err)
 	return 0;
 }
 
+/* A process that was killed holds its lock until its last thread and last fork have ended. */
+static int lock_patiently(int fd)
+{
+	for (int ms = 0;; ms++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK || ms == LOCK_PATIENCE_MS)
+			return -errno;
+		(void)usleep(1000);
+	}
+}
+
 int run_dir_lock(const char *path, const char *role, int *ret_fd, struct error *err)
 {
 	_cleanup_close_ int dir_fd = -EBADF, fd = -EBADF;
@@ -44,7 +58,7 @@ int run_dir_lock(const char *path, const char *role, int *ret_fd, struct error *
 	fd = openat(dir_fd, name, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return error_errno(err, -errno, "open %s/%s", path, name);
-	r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+	r = lock_patiently(fd);
 	if (r == -EWOULDBLOCK)
 		return error_set(
 			err, ERROR_PRECONDITION, -EADDRINUSE,

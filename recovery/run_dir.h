@@ -11,6 +11,7 @@
  * can have volumes served), and be the one process that works there as `role`: "keeper", "plugin".
  * *ret_fd, owned by the caller, is the lock on PATH/ROLE.lock; it goes with the process, however
  * that ends. Returns 0 or -errno with *err set: -EADDRINUSE (ERROR_PRECONDITION) when another
- * process holds it, -EPERM (ERROR_PRECONDITION) when the directory is another user's.
+ * process holds it and does not end within a second, -EPERM (ERROR_PRECONDITION) when the directory
+ * is another user's.
  */
 int __must_check run_dir_lock(const char *path, const char *role, int *ret_fd, struct error *err);

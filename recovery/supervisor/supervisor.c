@@ -50,10 +50,9 @@ struct supervisor {
 	uint64_t source_wait_ns; /* a call to the source has been running for so long; 0: none */
 
 	struct backoff backoff;
-	uint64_t down_since_ns;	   /* when the last worker died */
-	uint64_t serving_since_ns; /* 0: this worker has not reported yet */
-	uint64_t served_before;	   /* requests, by all workers before this one */
-	uint64_t restarts;
+	uint64_t down_since_ns;		/* when the last worker died */
+	uint64_t serving_since_ns;	/* 0: this worker has not reported yet */
+	uint64_t served_before;		/* requests, by all workers before this one */
 	int code;			/* negative errno that goes with the complaint */
 	char complaint[240];		/* what this worker is about to die of, if it is known */
 	char reason[VOLUME_REASON_MAX]; /* what the last one died of */
@@ -174,7 +173,7 @@ static void worker_gone(struct supervisor *s)
 		s->context->on_started(s->owner, s, &err);
 		return;
 	}
-	s->restarts++;
+	atomic_fetch_add(&ledger_header(s->ledger)->restarts, 1);
 	if (connection_has_ended(s)) {
 		s->state = VOLUME_DEAD;
 		log_error("the connection was aborted; the volume is dead until it is removed");
@@ -321,6 +320,7 @@ static int connect_and_start(struct supervisor *s, uint64_t source_magic, struct
 	if (r < 0)
 		return r;
 	s->memory = memory_limit_new(s->context->memory, s->config.id, s->config.memory_limit);
+	ledger_header(s->ledger)->dev = s->connection.dev;
 	return start_worker(s, err);
 }
 
@@ -425,6 +425,39 @@ int supervisor_new(const struct supervisor_context *context, const struct volume
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(s);
+	return 0;
+}
+
+/* Nothing is known of how that worker ended, so no request is to blame. */
+static void note_lost_worker(struct supervisor *s)
+{
+	struct ledger_header *header = ledger_header(s->ledger);
+
+	atomic_fetch_add(&header->restarts, 1);
+	atomic_store(&header->ended_ns, clock_now_ns());
+	atomic_store(&header->end, LEDGER_END_NONE);
+	(void)snprintf(s->reason, sizeof(s->reason), "it went down with its keeper");
+}
+
+int supervisor_adopt(const struct supervisor_context *context, struct adopted *adopted, void *owner,
+		     struct supervisor **ret, struct error *err)
+{
+	struct supervisor *s =
+		supervisor_alloc(context, &ledger_header(adopted->ledger)->config, owner);
+
+	if (!s)
+		return error_errno(err, -ENOMEM, "adopt a volume");
+	s->connection = adopted->connection;
+	s->ledger = adopted->ledger;
+	s->ledger_fd = adopted->ledger_fd;
+	s->source_fd = adopted->source_fd;
+	s->memory = memory_limit_new(context->memory, s->config.id, s->config.memory_limit);
+	*adopted = ADOPTED_NONE;
+	note_lost_worker(s);
+	s->state = VOLUME_RESTARTING;
+	s->down_since_ns = clock_now_ns();
+	on_restart(s);
+	*ret = s;
 	return 0;
 }
 
@@ -546,7 +579,6 @@ void supervisor_status(const struct supervisor *s, struct volume_status *ret)
 		.config = s->config,
 		.connection = s->connection.state,
 		.dev = s->connection.dev,
-		.restarts = s->restarts,
 		.worker_pid = s->worker.pid,
 		.state = s->state,
 	};
@@ -554,6 +586,7 @@ void supervisor_status(const struct supervisor *s, struct volume_status *ret)
 	memory_limit_status(s->memory, ret);
 	if (!s->ledger) /* the source is being looked at */
 		return;
+	ret->restarts = atomic_load(&ledger_header(s->ledger)->restarts);
 	ret->source_wait_ms = s->source_wait_ns / NSEC_PER_MSEC;
 	ret->poisoned = atomic_load(&ledger_header(s->ledger)->poisoned);
 	ret->poison_opcode = atomic_load(&ledger_header(s->ledger)->poison_opcode);
@@ -561,6 +594,14 @@ void supervisor_status(const struct supervisor *s, struct volume_status *ret)
 	ret->requests = requests_served(s);
 	if (fusectl_waiting(s->context->fusectl_fd, minor(s->connection.dev), &ret->waiting) < 0)
 		ret->waiting = 0;
+}
+
+void supervisor_escrow(const struct supervisor *s, int ret_fds[ESCROW_FDS])
+{
+	ret_fds[ESCROW_MOUNT] = s->connection.mount_fd;
+	ret_fds[ESCROW_DEVICE] = s->connection.dev_fd;
+	ret_fds[ESCROW_LEDGER] = s->ledger_fd;
+	ret_fds[ESCROW_SOURCE] = s->source_fd;
 }
 
 int supervisor_mount(const struct supervisor *s, int *ret_fd, struct error *err)

@@ -12,7 +12,7 @@
  *   on_started with an error    dead, until it is stopped
  *
  * A new one first has a child look at the source (source_probe.h), then makes the connection and
- * starts the worker.
+ * starts the worker. One that is adopted from another keeper begins as restarting.
  *
  * What a worker had in hand when it died is in the ledger, and the next one goes on with it
  * (fuse/inbox.h); the keeper writes there how the worker ended.
@@ -26,6 +26,7 @@
 #include "base/macros.h"
 #include "recovery/control.h"
 #include "recovery/loop.h"
+#include "recovery/supervisor/adopted.h"
 #include "recovery/supervisor/memory_limit.h"
 #include "recovery/supervisor/reaper.h"
 #include "recovery/supervisor/standby.h"
@@ -61,6 +62,14 @@ int __must_check supervisor_new(const struct supervisor_context *context,
 				struct supervisor **ret, struct error *err);
 
 /*
+ * supervisor_adopt - go on with a connection that outlived its keeper: a worker is started at once,
+ * and again until one serves; on_started is not called. *adopted is consumed, and ADOPTED_NONE
+ * afterwards, unless this fails. Returns 0 or -ENOMEM with *err set.
+ */
+int __must_check supervisor_adopt(const struct supervisor_context *context, struct adopted *adopted,
+				  void *owner, struct supervisor **ret, struct error *err);
+
+/*
  * supervisor_stop - kill the worker and end the connection; on_stopped follows, maybe before this
  * returns. A worker that the kernel does not let go of (an uninterruptible call on a hung source)
  * is left to a reaper after a few seconds, with its connection aborted. To be called once.
@@ -92,5 +101,8 @@ void supervisor_status(const struct supervisor *supervisor, struct volume_status
  */
 int __must_check supervisor_mount(const struct supervisor *supervisor, int *ret_fd,
 				  struct error *err);
+
+/* supervisor_escrow - what an escrow holds, borrowed; of a volume that has started. */
+void supervisor_escrow(const struct supervisor *supervisor, int ret_fds[ESCROW_FDS]);
 
 const char *supervisor_id(const struct supervisor *supervisor);

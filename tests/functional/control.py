@@ -7,8 +7,8 @@ import os
 import socket
 import struct
 
-MAGIC, VERSION = 0x54464C48, 2
-ADD, MOUNT, REMOVE, LIST = 1, 2, 3, 4
+MAGIC, VERSION = 0x54464C48, 3
+ADD, MOUNT, REMOVE, LIST, ESCROW, ADOPT = 1, 2, 3, 4, 5, 6
 MORE = 1
 READ_ONLY = 1
 AUTO, UPCALL_FREE, PASSTHROUGH, WORKER = range(4)
@@ -99,12 +99,30 @@ def call(run_dir, data, fds=()):
 
 
 def add(run_dir, volume, source, **kw):
-    """Add a volume; the reply, whose fds hold the mount."""
+    """Add a volume; the reply, whose fds hold the mount alone: what came along for an escrow is closed."""
     fd = os.open(source, os.O_PATH | os.O_DIRECTORY)
     try:
-        return call(run_dir, request(ADD, volume, **kw), [fd])
+        reply = call(run_dir, request(ADD, volume, **kw), [fd])
     finally:
         os.close(fd)
+    if reply.fds:
+        *for_escrow, mount = reply.fds  # the mount to attach is in the source's place
+        for other in for_escrow:
+            os.close(other)
+        reply.fds = [mount]
+    return reply
+
+
+def escrow(run_dir, volume):
+    """What an escrow of the volume holds: mount, device, ledger, source; owned by the caller."""
+    reply = call(run_dir, request(ESCROW, volume))
+    assert reply.code == 0 and len(reply.fds) == 4, reply.text
+    return reply.fds
+
+
+def adopt(run_dir, volume, fds):
+    """Give a volume back; the reply."""
+    return call(run_dir, request(ADOPT, volume), fds)
 
 
 def remove(run_dir, volume):

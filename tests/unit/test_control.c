@@ -27,12 +27,16 @@ static void every_request_passes_that_makes_sense(void **state)
 	struct control_request add = make_request(CONTROL_ADD, "v"),
 			       mount = make_request(CONTROL_MOUNT, "v"),
 			       removal = make_request(CONTROL_REMOVE, "v"),
-			       list = make_request(CONTROL_LIST, "");
+			       list = make_request(CONTROL_LIST, ""),
+			       escrow = make_request(CONTROL_ESCROW, "v"),
+			       adopt = make_request(CONTROL_ADOPT, "v");
 
 	assert_int_equal(check(&add), 0);
 	assert_int_equal(check(&mount), 0);
 	assert_int_equal(check(&removal), 0);
 	assert_int_equal(check(&list), 0);
+	assert_int_equal(check(&escrow), 0);
+	assert_int_equal(check(&adopt), 0);
 }
 
 static void every_other_size_is_garbage(void **state)
@@ -73,7 +77,7 @@ static void another_version_is_told_from_garbage(void **state)
 
 	r.header.version = CONTROL_VERSION + 1;
 	assert_int_equal(control_check(&r, sizeof(r.header), &err), -EPROTONOSUPPORT);
-	assert_non_null(strstr(err.text, "version 3, this build speaks 2"));
+	assert_non_null(strstr(err.text, "version 4"));
 }
 
 static void ids_are_terminated_and_clean(void **state)
@@ -89,6 +93,11 @@ static void ids_are_terminated_and_clean(void **state)
 	r.config.id[VOLUME_ID_MAX] = 'x';
 	assert_int_equal(check(&r), -EINVAL);
 	r = make_request(CONTROL_MOUNT, "v");
+	r.config.id[2] = 'x';
+	assert_int_equal(check(&r), -EINVAL);
+	r = make_request(CONTROL_ESCROW, "");
+	assert_int_equal(check(&r), -EINVAL);
+	r = make_request(CONTROL_ADOPT, "v");
 	r.config.id[2] = 'x';
 	assert_int_equal(check(&r), -EINVAL);
 }
