@@ -295,8 +295,10 @@ static void serve_left(struct session *s, struct thread *t)
 	const struct fuse_in_header *in = inbox_request(&t->inbox);
 	enum takeover_verdict verdict = takeover_judge(s->takeover, &t->inbox);
 
-	if (verdict == TAKEOVER_NOTHING) {
+	if (verdict == TAKEOVER_NOTHING || !in) {
 		inbox_clear(&t->inbox);
+		if (verdict != TAKEOVER_NOTHING)
+			takeover_done(s->takeover);
 		return;
 	}
 	takeover_wait_turn(s->takeover, t->inbox.index);
