@@ -121,6 +121,7 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdat
 
 	if (attaching)
 		return (ssize_t)iov_size(iov, count);
+	crash_point("before-reply");
 	n = writev(fd, iov, count);
 	if (n >= 0 || errno == ENOENT || errno == ENODEV)
 		return n;

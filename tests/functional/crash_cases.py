@@ -12,13 +12,14 @@ import os
 import stat
 import struct
 
-POINTS = ("after-read", "after-intent", "after-call", "after-result", "in-record", "after-reply")
+POINTS = ("after-read", "after-intent", "after-call", "after-result", "in-record", "before-reply", "after-reply")
 
-PLAIN = {"after-read", "after-reply"}  # nothing that must not run twice, no reference handed out
+PLAIN = {"after-read", "before-reply", "after-reply"}  # nothing that must not run twice, no reference handed out
 ONCE = PLAIN | {"after-intent", "after-call", "after-result"}  # a change that must not run twice
 NOT_BEGUN = PLAIN | {"after-call", "after-result"}  # refused by the source, without an intent
 ENTRY = PLAIN | {"in-record"}  # hands out a reference to a node, or takes one back
 MAKES = ONCE | ENTRY
+FORGETS = ENTRY - {"before-reply"}  # there is none
 NEVER = set()  # the kernel does it without the worker
 
 LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6

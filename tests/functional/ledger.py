@@ -27,9 +27,9 @@ Update = record("Update", [("valid", c_uint32), ("node", c_uint32), ("inbox", c_
 Header = record("Header", [
     ("magic", c_uint64), ("version", c_uint32), ("node_size", c_uint32), ("handle_size", c_uint32),
     ("dev_size", c_uint32), ("inbox_size", c_uint32), ("config", Config), ("connection", Connection),
-    ("epoch", c_uint64), ("nodes_used", c_uint32), ("handles_used", c_uint32), ("ended_ns", c_uint64), ("end", c_uint32),
-    ("poisoned", c_uint32), ("poison_opcode", c_uint32), ("poison_nodeid", c_uint64), ("update", Update),
-    ("threads", Thread * MAX_INBOXES)])
+    ("epoch", c_uint64), ("nodes_used", c_uint32), ("handles_used", c_uint32), ("ended_ns", c_uint64),
+    ("end", c_uint32), ("poisoned", c_uint32), ("poison_opcode", c_uint32), ("poison_nodeid", c_uint64),
+    ("update", Update), ("threads", Thread * MAX_INBOXES)])
 Dev = record("Dev", [("state", c_uint32), ("reserved", c_uint32), ("dev", c_uint64), ("mount_id", c_uint64),
                      ("parent", c_uint64), ("name", c_char * NAME_SIZE)])
 Node = record("Node", [("state", c_uint32), ("generation", c_uint32), ("lookups", c_uint64), ("ino", c_uint64),

@@ -256,7 +256,7 @@ def test_a_death_over_what_the_kernel_forgets(bare_node, mode, opcode, n, point)
     _, on_volume, _ = rig.directories(n)
     held = os.open(on_volume / "many", os.O_PATH)
     kept = rig.settled()
-    reached = point in crash_cases.ENTRY
+    reached = point in crash_cases.FORGETS
     # each record of a batch is come to: two deaths over one request, the second on the way of the replay
     deaths = 2 if point == "in-record" and n > 1 else 1 if reached else 0
     rig.crash_at(*[f"{point} {opcode}"] * max(deaths, 1))
@@ -381,6 +381,7 @@ def again_after(point, points):
         "after-call": {"after-intent"},  # the result is found out and written down
         "after-result": {"after-intent", "after-call", "after-result"},
         "in-record": {"after-intent", "after-call", "after-result"},
+        "before-reply": {"after-intent", "after-call", "after-result"},
         "after-reply": set(POINTS),  # it does not run again
     }
     return points - passed[point]
