@@ -11,7 +11,7 @@
  * does what HOW says: "kill" sends SIGKILL to the process, which is the default, "abort" calls
  * abort(3), and "stop" stops the process until somebody sends SIGCONT.
  *
- * Points: after-read, after-intent, after-call, after-result, after-reply, in-record.
+ * Points: after-read, after-intent, after-call, after-result, in-record, before-reply, after-reply.
  */
 
 /* crash_point - die here, if that is wanted. */

@@ -121,6 +121,7 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdat
 
 	if (attaching)
 		return (ssize_t)iov_size(iov, count);
+	crash_point("before-reply");
 	n = writev(fd, iov, count);
 	if (n >= 0 || errno == ENOENT || errno == ENODEV)
 		return n;
@@ -296,8 +297,10 @@ static void serve_left(struct session *s, struct thread *t)
 	const struct fuse_in_header *in = inbox_request(&t->inbox);
 	enum takeover_verdict verdict = takeover_judge(s->takeover, &t->inbox);
 
-	if (verdict == TAKEOVER_NOTHING) {
+	if (verdict == TAKEOVER_NOTHING || !in) {
 		inbox_clear(&t->inbox);
+		if (verdict != TAKEOVER_NOTHING)
+			takeover_done(s->takeover);
 		return;
 	}
 	takeover_wait_turn(s->takeover, t->inbox.index);

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations for test_crash_points.py, each with the crash points that it comes to.
 
-A case runs in a directory that holds the tree of make_tree(), on the volume and on a plain directory, which is the reference:
-no outcome is written down here. What is written down is the matrix: the points that a request of that kind comes to. Where a
-worker would have to die at any other point, the test asserts that it never got there.
+A case runs in a directory that holds the tree of make_tree(), on the volume and on a plain directory, which is the
+reference: no outcome is written down here. What is written down is the matrix: the points that a request of that kind
+comes to. Where a worker would have to die at any other point, the test asserts that it never got there.
 """
 
 import ctypes
@@ -12,29 +12,30 @@ import os
 import stat
 import struct
 
-POINTS = ("after-read", "after-intent", "after-call", "after-result", "in-record", "after-reply")
+POINTS = ("after-read", "after-intent", "after-call", "after-result", "in-record", "before-reply", "after-reply")
 
-PLAIN = {"after-read", "after-reply"}  # nothing that must not run twice, no reference handed out
+PLAIN = {"after-read", "before-reply", "after-reply"}  # nothing that must not run twice, no reference handed out
 ONCE = PLAIN | {"after-intent", "after-call", "after-result"}  # a change that must not run twice
 NOT_BEGUN = PLAIN | {"after-call", "after-result"}  # refused by the source, without an intent
 ENTRY = PLAIN | {"in-record"}  # hands out a reference to a node, or takes one back
 MAKES = ONCE | ENTRY
+FORGETS = ENTRY - {"before-reply"}  # there is none
 NEVER = set()  # the kernel does it without the worker
 
-(LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, OPEN, READ, WRITE, STATFS,
- RELEASE, FSYNC, SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR, FLUSH, OPENDIR, READDIR, RELEASEDIR, FSYNCDIR, ACCESS, CREATE,
- BATCH_FORGET, FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE, TMPFILE, COPY_FILE_RANGE_64) = (
-    1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
-    18, 20, 21, 22, 23, 24, 25, 27, 28, 29, 30, 34, 35,
-    42, 43, 44, 45, 46, 47, 51, 53)
+LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6
+MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK = 8, 9, 10, 11, 12, 13
+OPEN, READ, WRITE, STATFS, RELEASE, FSYNC = 14, 15, 16, 17, 18, 20
+SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR, FLUSH = 21, 22, 23, 24, 25
+OPENDIR, READDIR, RELEASEDIR, FSYNCDIR, ACCESS, CREATE = 27, 28, 29, 30, 34, 35
+BATCH_FORGET, FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE, TMPFILE = 42, 43, 44, 45, 46, 47, 51
 
 NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
 AT_FDCWD, AT_SYMLINK_FOLLOW = -100, 0x400
 MANY = 400  # names that no one reply has room for
 MODES = ("passthrough", "worker")
 CASES = {}
-READING = ["lookup", "lookup_missing", "get_attributes", "readlink", "statfs", "read", "lseek", "readdirplus", "getxattr",
-           "getxattr_missing", "listxattr"]
+READING = ["lookup", "lookup_missing", "get_attributes", "readlink", "statfs", "read", "lseek", "readdirplus",
+           "getxattr", "getxattr_missing", "listxattr"]
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]

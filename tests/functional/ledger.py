@@ -7,7 +7,7 @@ import pathlib
 
 from ctypes import c_char, c_int32, c_int64, c_uint32, c_uint64, sizeof
 
-MAGIC, VERSION = 0x5244474C54464C48, 2
+MAGIC, VERSION = 0x5244474C54464C48, 4
 MAX_NODES, MAX_HANDLES, MAX_DEVS, MAX_INBOXES = 1 << 24, 1 << 20, 256, 64
 MAX_REFS, INBOX_DATA_MAX, NAME_SIZE, PAGE, PART_ALIGN = 2040, 240 << 10, 256, 4096, 65536
 LIVE, ROOT = 1, 1
@@ -17,23 +17,26 @@ def record(name, fields):
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
-Config = record("Config", [("id", c_char * 136), ("numbers", c_uint32 * 6), ("timeouts", c_uint64 * 2)])
+Config = record("Config", [("id", c_char * 136), ("numbers", c_uint32 * 6), ("timeouts", c_uint64 * 2),
+                           ("memory_limit", c_uint64)])
 Connection = record("Connection", [("flags", c_uint64 * 2), ("numbers", c_uint32 * 10), ("timeouts", c_uint64 * 2)])
 Thread = record("Thread", [("unique", c_uint64), ("since_ns", c_uint64), ("nodeid", c_uint64), ("served", c_uint64),
-                           ("opcode", c_uint32), ("deaths", c_uint32), ("tid", c_int32), ("reserved", c_uint32 * 3), ("first_ns", c_uint64)])
+                           ("opcode", c_uint32), ("deaths", c_uint32), ("tid", c_int32), ("reserved", c_uint32 * 3),
+                           ("first_ns", c_uint64)])
 Update = record("Update", [("valid", c_uint32), ("node", c_uint32), ("inbox", c_uint32), ("n_refs", c_uint32),
                            ("n_forgotten", c_uint32), ("reserved", c_uint32), ("lookups", c_uint64), ("ref", c_uint64)])
 Header = record("Header", [
-    ("magic", c_uint64), ("version", c_uint32), ("node_size", c_uint32), ("handle_size", c_uint32), ("dev_size", c_uint32),
-    ("inbox_size", c_uint32), ("config", Config), ("connection", Connection), ("epoch", c_uint64), ("nodes_used", c_uint32),
-    ("handles_used", c_uint32), ("ended_ns", c_uint64), ("end", c_uint32), ("poisoned", c_uint32),
-    ("poison_opcode", c_uint32), ("poison_nodeid", c_uint64), ("update", Update), ("threads", Thread * MAX_INBOXES)])
+    ("magic", c_uint64), ("version", c_uint32), ("node_size", c_uint32), ("handle_size", c_uint32),
+    ("dev_size", c_uint32), ("inbox_size", c_uint32), ("config", Config), ("connection", Connection),
+    ("epoch", c_uint64), ("nodes_used", c_uint32), ("handles_used", c_uint32), ("ended_ns", c_uint64),
+    ("end", c_uint32), ("poisoned", c_uint32), ("poison_opcode", c_uint32), ("poison_nodeid", c_uint64),
+    ("dev", c_uint64), ("restarts", c_uint64), ("update", Update), ("threads", Thread * MAX_INBOXES)])
 Dev = record("Dev", [("state", c_uint32), ("reserved", c_uint32), ("dev", c_uint64), ("mount_id", c_uint64),
                      ("parent", c_uint64), ("name", c_char * NAME_SIZE)])
 Node = record("Node", [("state", c_uint32), ("generation", c_uint32), ("lookups", c_uint64), ("ino", c_uint64),
                        ("parent", c_uint64), ("seen", c_uint64), ("dev", c_uint32), ("opens", c_uint32),
-                       ("open_mode", c_uint32), ("backing_id", c_int32), ("handle_type", c_int32), ("handle_size", c_uint32),
-                       ("handle", c_char * 40)])
+                       ("open_mode", c_uint32), ("backing_id", c_int32), ("handle_type", c_int32),
+                       ("handle_size", c_uint32), ("handle", c_char * 40)])
 Handle = record("Handle", [("state", c_uint32), ("generation", c_uint32), ("node", c_uint64), ("unique", c_uint64),
                            ("flags", c_uint32), ("mode", c_uint32)])
 Identity = record("Identity", [("dev", c_uint64), ("ino", c_uint64), ("birth_sec", c_int64), ("birth_nsec", c_uint32),
@@ -107,7 +110,8 @@ class Ledger:
     def state(self):
         """What must not depend on how many workers it took: how often the kernel knows and has open what it does."""
         nodes = self.nodes()
-        return {"nodes": sorted((n.lookups, n.opens, n.open_mode, n.backing_id > 0) for i, n in nodes.items() if i != ROOT),
+        return {"nodes": sorted((n.lookups, n.opens, n.open_mode, n.backing_id > 0)
+                                for i, n in nodes.items() if i != ROOT),
                 "handles": sorted((h.flags, h.mode) for h in self.handles().values()), "inboxes": self.inboxes(),
                 "update": self.header().update.valid}
 
