@@ -232,7 +232,9 @@ static int clear_entry(const struct mountpoint *m, const char *root, const struc
 	return r == -EINVAL ? 0 : r; /* somebody else has just unmounted it */
 }
 
-int mountpoint_clear_all(const struct mountpoint *m, struct error *err)
+int mountpoint_clear_all(const struct mountpoint *m,
+			 bool (*spare)(const void *context, const char *path), const void *context,
+			 struct error *err)
 {
 	_cleanup_mount_table_ struct mount_table *table = NULL;
 	_cleanup_free_ char *root = realpath(m->root, NULL); /* as mountinfo shows it */
@@ -241,7 +243,12 @@ int mountpoint_clear_all(const struct mountpoint *m, struct error *err)
 	if (r < 0 || !table)
 		return r;
 	for (size_t i = mount_table_size(table); i > 0; i--) {
-		r = clear_entry(m, root, mount_table_get(table, i - 1), err);
+		const struct mount_entry *e = mount_table_get(table, i - 1);
+
+		if (spare && path_is_beneath(root, e->target) &&
+		    spare(context, e->target + strlen(root)))
+			continue;
+		r = clear_entry(m, root, e, err);
 		if (r < 0)
 			return r;
 	}

@@ -62,7 +62,10 @@ int __must_check mountpoint_clear(const struct mountpoint *m, struct error *err)
 
 /*
  * mountpoint_clear_all - unmount the volume's present superblock wherever it is mounted below the
- * root, also at paths that somebody has renamed since. m->path is not looked at. Returns 0 or
- * -errno with *err set.
+ * root, also at paths that somebody has renamed since, but for those that `spare` wants to stay: it
+ * is given the path behind the root ("/pods/..."); NULL: none. m->path is not looked at. Returns 0
+ * or -errno with *err set.
  */
-int __must_check mountpoint_clear_all(const struct mountpoint *m, struct error *err);
+int __must_check mountpoint_clear_all(const struct mountpoint *m,
+				      bool (*spare)(const void *context, const char *path),
+				      const void *context, struct error *err);

@@ -218,14 +218,49 @@ const char *node_volume_find_target(struct node_service *s, const struct record 
 	return NULL;
 }
 
+struct places {
+	const struct record *record;
+	size_t root_length; /* of kubelet's root, which all paths begin with */
+};
+
+static bool is_known_place(const void *context, const char *path)
+{
+	const struct places *places = context;
+	const struct record *record = places->record;
+
+	for (size_t i = 0; i < record->n_targets; i++)
+		if (strcmp(record->targets[i].path + places->root_length, path) == 0)
+			return true;
+	return record->staging_path &&
+	       strcmp(record->staging_path + places->root_length, path) == 0;
+}
+
+/*
+ * A target's path leads elsewhere now. Its directory may have been renamed together with the mount
+ * on it, which the kernel lets happen when it is mounted at that very moment (fs/namei.c,
+ * vfs_rename looks before it moves): what is mounted where no record says so is that.
+ */
+static void clear_strays(struct node_service *s, const struct record *record)
+{
+	const struct places places = { record, strlen(s->config.kubelet_root) };
+	struct mountpoint anywhere = node_volume_place(s, record, NULL);
+	struct error err = ERROR_INIT;
+
+	if (mountpoint_clear_all(&anywhere, is_known_place, &places, &err) < 0)
+		log_warning("volume %s, at a place that it was renamed to: %s", record->config.id,
+			    err.text);
+}
+
 int node_volume_clear_target(struct node_service *s, const struct record *record, const char *path,
 			     struct error *err)
 {
 	struct mountpoint m = node_volume_place(s, record, path);
 	int r = mountpoint_clear(&m, err);
 
-	if (r < 0)
+	if (r < 0) {
+		clear_strays(s, record);
 		return r;
+	}
 	if (r == MOUNTPOINT_FOREIGN)
 		return error_set(err, ERROR_PRECONDITION, -EBUSY,
 				 "%s has something else mounted on it: unmount that first", path);
@@ -278,7 +313,7 @@ static int clear_places(struct node_service *s, const struct record *record, str
 		failed = clear_place(s, record, record->targets[i].path) < 0 || failed;
 	if (record->staging_path)
 		failed = clear_place(s, record, record->staging_path) < 0 || failed;
-	return failed ? mountpoint_clear_all(&anywhere, err) : 0;
+	return failed ? mountpoint_clear_all(&anywhere, NULL, NULL, err) : 0;
 }
 
 int node_volume_end(struct node_service *s, struct record *record, struct error *err)

@@ -280,7 +280,7 @@ class Swapping:
         try:
             eventually(go_on, what=f"a moment without a link at {self.path}")
         except AssertionError as e:
-            there = [m for m in mountinfo() if str(self.path) in m["target"]]
+            there = [(m["id"], m["target"], m["optional"]) for m in mountinfo() if str(self.path) in m["target"]]
             raise AssertionError(f"{e}; {os.listdir(self.path.parent)}, {there}") from e
 
     def __enter__(self):
@@ -451,15 +451,19 @@ def test_a_staging_path_that_is_swapped_for_a_link_never_leads_out(node, volume,
 
 
 def test_unpublish_of_a_swapped_target_deletes_nothing_elsewhere(node, volume, elsewhere):
-    target = volume.up()
+    volume.access = AccessMode.MULTI_NODE_READER_ONLY
+    target, other = volume.up(), volume.publish("pod-2")
     parent, aside = target.parent, target.parent.with_name("aside")
     parent.rename(aside)
     parent.symlink_to(elsewhere)
     (elsewhere / "mount").mkdir()  # an empty directory is what an rmdir would take
     refused(volume.unpublish, Code.INVALID_ARGUMENT, "symbolic link")
-    assert (elsewhere / "mount").is_dir() and (aside / "mount").is_mount()
+    assert (elsewhere / "mount").is_dir()
+    assert not (aside / "mount").is_mount()  # it is found where it went
+    assert other.is_mount() and volume.staging.is_mount()
     parent.unlink()
     aside.rename(parent)
+    volume.unpublish("pod-2")
     volume.down()
     node.is_clean()
 
