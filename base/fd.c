@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/uio.h>
 #include <sys/resource.h>
 
 uint64_t fd_raise_limit(int *ret_code)
@@ -70,6 +71,25 @@ int fd_write_all(int fd, const void *buf, size_t size)
 		done += (size_t)n;
 	}
 	return 0;
+}
+
+ssize_t fd_write_at(int fd, const void *buf, size_t size, off_t offset, int flags)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		struct iovec iov = { .iov_base = (char *)buf + done, .iov_len = size - done };
+		ssize_t n = pwritev2(fd, &iov, 1, offset + (off_t)done, flags);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0 && done > 0)
+			break;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
 }
 
 const char *fd_path(int fd, char buf[FD_PATH_MAX])

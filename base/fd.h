@@ -57,6 +57,13 @@ ssize_t __must_check fd_read_all(int fd, void *buf, size_t size);
  */
 int __must_check fd_write_all(int fd, const void *buf, size_t size);
 
+/*
+ * fd_write_at - write `size` bytes at `offset`, or as many as go; `flags` as for pwritev2(2): with
+ * RWF_APPEND they go to the end of the file. Restarts short writes and EINTR. Returns how many were
+ * written, or -errno when none was.
+ */
+ssize_t __must_check fd_write_at(int fd, const void *buf, size_t size, off_t offset, int flags);
+
 /* fd_path - format "/proc/self/fd/N" into `buf`, for system calls that know only paths. Returns
  * buf. */
 #define FD_PATH_MAX 32

@@ -14,10 +14,6 @@
 #include "fuse/crash.h"
 #include "fuse/inbox.h"
 
-#ifndef RWF_APPEND
-#define RWF_APPEND 0x00000010
-#endif
-
 /* The current request's intent; one of nobody's where there is no request. */
 static struct ledger_intent *intent(void)
 {
@@ -174,25 +170,6 @@ int once_rename(const struct once_renaming *what)
 	return finish(in, what->rename(what->context));
 }
 
-static ssize_t append(int fd, const char *buf, size_t size)
-{
-	size_t done = 0;
-
-	while (done < size) {
-		struct iovec iov = { .iov_base = (char *)buf + done, .iov_len = size - done };
-		ssize_t n = pwritev2(fd, &iov, 1, 0, RWF_APPEND);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0 && done > 0)
-			break;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
-}
-
 static ssize_t file_size(int fd)
 {
 	struct stat st;
@@ -234,7 +211,7 @@ static ssize_t append_rest(struct ledger_intent *in, int fd, const char *buf, si
 	if (done < 0)
 		return done;
 	if ((size_t)done < size)
-		n = append(fd, buf + done, size - (size_t)done);
+		n = fd_write_at(fd, buf + done, size - (size_t)done, 0, RWF_APPEND);
 	if (n < 0 && done == 0)
 		return finish(in, (int)n);
 	return finish(in, (int)(done + MAX_OF(n, 0)));
@@ -255,7 +232,7 @@ ssize_t once_append(int fd, const void *buf, size_t size)
 		return at;
 	in->size = (uint64_t)at;
 	begin(in);
-	return finish(in, (int)append(fd, buf, size));
+	return finish(in, (int)fd_write_at(fd, buf, size, 0, RWF_APPEND));
 }
 
 static bool has_xattr(const char *path, const char *name)

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "fuse/buffer.h"
 #include "fuse/once.h"
 
@@ -52,24 +53,6 @@ void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 		ops_reply_status(req, r);
 }
 
-static ssize_t write_at(int fd, const char *buf, size_t size, off_t off)
-{
-	size_t done = 0;
-
-	while (done < size) {
-		ssize_t n = pwrite(fd, buf + done, size - done, off + (off_t)done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0 && done > 0)
-			break;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
-}
-
 /*
  * All of it, or as much as goes. O_APPEND is as the application has it now: it may have changed
  * since it opened the file (fcntl(2)).
@@ -81,7 +64,7 @@ static ssize_t write_file(int fd, const char *buf, size_t size, off_t off, bool 
 
 	if (r < 0)
 		return r;
-	return append ? once_append(fd, buf, size) : write_at(fd, buf, size, off);
+	return append ? once_append(fd, buf, size) : fd_write_at(fd, buf, size, off, 0);
 }
 
 void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
