@@ -13,8 +13,6 @@
 #include "mount/tree.h"
 
 #define LAYERS_MAX 256 /* more are not ours, whatever they are */
-#define FSTYPE "fuse.holdfast"
-#define SOURCE_PREFIX "holdfast:" /* and the volume's id: fuse/connection.c */
 
 /* Whether a mount whose superblock we do not know was made for this volume: mountinfo says so. */
 static int state_by_mountinfo(const struct mountpoint *m, uint64_t mount_id, struct error *err)
@@ -26,10 +24,9 @@ static int state_by_mountinfo(const struct mountpoint *m, uint64_t mount_id, str
 		return r;
 	for (size_t i = 0; i < mount_table_size(table); i++) {
 		const struct mount_entry *e = mount_table_get(table, i);
+		const char *volume = mount_fuse_volume(e->fstype, e->source);
 
-		if (e->id == mount_id && strcmp(e->fstype, FSTYPE) == 0 &&
-		    strncmp(e->source, SOURCE_PREFIX, strlen(SOURCE_PREFIX)) == 0 &&
-		    strcmp(e->source + strlen(SOURCE_PREFIX), m->volume_id) == 0)
+		if (e->id == mount_id && volume && strcmp(volume, m->volume_id) == 0)
 			return MOUNTPOINT_STALE;
 	}
 	return MOUNTPOINT_FOREIGN;
@@ -188,15 +185,11 @@ static int check_attached(const struct mountpoint *m, int mount_fd, struct error
 	return 0;
 }
 
-#define FLAGS_MASK                                                                      \
-	(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | \
-	 MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME)
-
 int mountpoint_attach(const struct mountpoint *m, int mount_fd, int dir_fd, uint64_t flags,
 		      struct error *err)
 {
 	struct error undo = ERROR_INIT;
-	int r = mount_set_attr(mount_fd, flags | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, FLAGS_MASK,
+	int r = mount_set_attr(mount_fd, flags | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, MOUNT_ATTR_ALL & ~(uint64_t)MOUNT_ATTR_NOSYMFOLLOW,
 			       0, err);
 
 	if (r >= 0)
@@ -222,7 +215,8 @@ static int clear_entry(const struct mountpoint *m, const char *root, const struc
 	dev_t dev;
 	int r;
 
-	if (e->dev != m->dev || strcmp(e->fstype, FSTYPE) != 0 || !path_is_beneath(root, e->target))
+	if (e->dev != m->dev || !mount_fuse_volume(e->fstype, e->source) ||
+	    !path_is_beneath(root, e->target))
 		return 0;
 	r = path_open_beneath(root, e->target, O_PATH | O_DIRECTORY, &fd, err);
 	if (r == -ENOENT)

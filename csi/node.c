@@ -2,10 +2,13 @@
 #include "csi/node.h"
 
 #include <errno.h>
+#include <sys/eventfd.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "csi/node_recover.h"
 #include "csi/node_service.h"
+#include "csi/watchdog.h"
 #include "csi.pb-c.h"
 
 #define METHOD(name, message, handler, ...)                                                \
@@ -39,9 +42,13 @@ static int init(struct node_service *s, struct error *err)
 
 	s->locks = volume_locks_new();
 	s->stats = stats_new();
-	if (!s->locks || !s->stats)
+	s->nsmount = nsmount_client_new();
+	if (!s->locks || !s->stats || !s->nsmount)
 		return error_errno(err, -ENOMEM, "start the node service");
-	r = escrow_new(s->config.run_dir, &s->escrow, err);
+	s->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->news_fd < 0)
+		return error_errno(err, -errno, "eventfd");
+	r = escrow_new(s->config.run_dir, s->news_fd, &s->escrow, err);
 	return r < 0 ? r : record_store_open(s->config.run_dir, &s->records, err);
 }
 
@@ -56,6 +63,7 @@ int node_service_new(const struct node_config *config, struct node_service **ret
 		return error_errno(err, -ENOMEM, "start the node service");
 	}
 	s->config = *config;
+	s->news_fd = -EBADF;
 	r = init(s, err);
 	if (r < 0) {
 		node_service_free(s);
@@ -67,6 +75,11 @@ int node_service_new(const struct node_config *config, struct node_service **ret
 			"of datasets with --allow-source");
 	if (node_recover(s, &why) < 0)
 		log_warning("leftovers of earlier runs are looked for later: %s", why.text);
+	r = watchdog_new(s, &s->watchdog, err);
+	if (r < 0) {
+		node_service_free(s);
+		return r;
+	}
 	*ret = s;
 	return 0;
 }
@@ -75,7 +88,10 @@ void node_service_free(struct node_service *s)
 {
 	if (!s)
 		return;
+	watchdog_free(s->watchdog);
 	escrow_free(s->escrow);
+	nsmount_client_free(s->nsmount);
+	close_fd(&s->news_fd);
 	record_store_close(s->records);
 	stats_free(s->stats);
 	volume_locks_free(s->locks);

@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "csi/fingerprint.h"
+#include "csi/node_places.h"
 #include "csi/node_request.h"
 #include "csi/node_turn.h"
 #include "csi/node_volume.h"
@@ -59,7 +60,7 @@ static int attach(struct publish *p, struct record_target *target, int mount_fd,
 
 	if (fd < 0)
 		r = node_volume_mount(p->service, p->call, p->record, &fd, err);
-	m = node_volume_place(p->service, p->record, target->path);
+	m = node_place(p->service, p->record, target->path);
 	if (r >= 0)
 		r = call_check(p->call, err);
 	if (r >= 0)
@@ -71,6 +72,7 @@ static int attach(struct publish *p, struct record_target *target, int mount_fd,
 	if (r < 0)
 		return r;
 	target->published = true;
+	target->attr = target_flags(p);
 	target->read_only = is_read_only(p);
 	p->record->state = RECORD_STAGED;
 	r = record_store_save(p->service->records, p->record, err);
@@ -82,7 +84,7 @@ static void undo(struct publish *p)
 {
 	const char *path = p->request->target_path;
 	struct record_target *target = record_find_target(p->record, path);
-	struct mountpoint m = node_volume_place(p->service, p->record, path);
+	struct mountpoint m = node_place(p->service, p->record, path);
 	struct error err = ERROR_INIT;
 	int r = mountpoint_clear(&m, &err);
 
@@ -131,7 +133,7 @@ static int publish_again(struct publish *p, struct record_target *target, struct
 		return error_prefix(err, "it is published at %s with other parameters",
 				    target->path);
 	r = node_volume_mount(p->service, p->call, p->record, &mount_fd, &why);
-	m = node_volume_place(p->service, p->record, target->path);
+	m = node_place(p->service, p->record, target->path);
 	state = mountpoint_look(&m, NULL, err);
 	if (state < 0 || state == MOUNTPOINT_OURS)
 		return state < 0 ? state : 0;

@@ -9,7 +9,7 @@
  *   1. `gate`: a handler that changes volumes holds it for reading, the clean-up of leftovers
  *      (node_recover.c) for writing;
  *   2. a volume's lock, then its path's (volume_lock.h): nobody waits for these;
- *   3. the mutexes inside volume_lock.c, stats.c and recovery/escrow.c.
+ *   3. the mutexes inside volume_lock.c, stats.c, recovery/escrow.c and nsmount_client.c.
  */
 
 #include <pthread.h>
@@ -20,7 +20,10 @@
 #include "csi/stats.h"
 #include "csi/volume_lock.h"
 #include "recovery/escrow.h"
+#include "recovery/nsmount_client.h"
 #include "recovery/record.h"
+
+struct watchdog;
 
 struct node_service {
 	struct node_config config;
@@ -28,6 +31,10 @@ struct node_service {
 	struct volume_locks *locks;
 	struct stats *stats;
 	struct escrow *escrow;
+	struct nsmount_client *nsmount;
+	struct watchdog *watchdog;
+	int news_fd;	     /* eventfd: a volume may have been lost */
+	atomic_int healing; /* how many volumes the watchdog has taken the locks of */
 	pthread_rwlock_t gate;
 	atomic_bool leftovers; /* the keeper may have what no record tells of, or the other way */
 };

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "csi/fingerprint.h"
+#include "csi/node_places.h"
 #include "csi/node_request.h"
 #include "csi/node_turn.h"
 #include "csi/node_volume.h"
@@ -60,7 +61,7 @@ static int bring_up(struct node_service *s, const struct call *call,
 		r = call_check(call, err);
 	if (r < 0)
 		return r;
-	m = node_volume_place(s, record, record->staging_path);
+	m = node_place(s, record, record->staging_path);
 	r = mountpoint_attach(&m, mount_fd, dir_fd, staging_flags(request, record), err);
 	if (r < 0)
 		return r;
@@ -73,7 +74,7 @@ static int stage_afresh(struct node_service *s, const struct call *call,
 			const struct node_request *request, struct record *record,
 			struct error *err)
 {
-	struct mountpoint m = node_volume_place(s, record, record->staging_path);
+	struct mountpoint m = node_place(s, record, record->staging_path);
 	struct error undo = ERROR_INIT;
 	_cleanup_close_ int dir_fd = -EBADF;
 	bool created;

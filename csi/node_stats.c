@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "csi/volume_health.h"
 #include "csi/message.h"
+#include "csi/node_places.h"
 #include "csi/node_volume.h"
 #include "csi/validate.h"
 #include "csi.pb-c.h"
@@ -121,7 +122,7 @@ static void ask_keeper(struct node_service *s, const struct call *call, const ch
 static int collect(struct node_service *s, const struct call *call, const struct record *record,
 		   const char *path, Csi__V1__NodeGetVolumeStatsResponse *answer, struct error *err)
 {
-	struct mountpoint m = node_volume_place(s, record, path);
+	struct mountpoint m = node_place(s, record, path);
 	struct volume_facts facts = { .path = path };
 	struct statfs_report report = { 0 };
 	struct error why = ERROR_INIT;

@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/node_turn.h"
 
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/clock.h"
 #include "base/log.h"
 #include "csi/node_recover.h"
+
+#define HEALING_PATIENCE_MS 5000
+#define LOOK_AGAIN_US 2000
 
 static void recover(struct node_service *service)
 {
@@ -15,6 +22,22 @@ static void recover(struct node_service *service)
 	(void)pthread_rwlock_unlock(&service->gate);
 }
 
+/* The watchdog is at it, and soon done: kubelet would come again only after a pause. */
+static int take_volume(struct node_service *service, const struct call *call, const char *id,
+		       struct volume_lock **ret, struct error *err)
+{
+	uint64_t due_ns = clock_now_ns() + HEALING_PATIENCE_MS * NSEC_PER_MSEC;
+
+	for (;;) {
+		int r = volume_lock_take(service->locks, id, ret, err);
+
+		if (r != -EBUSY || !call || service->healing == 0 || clock_now_ns() > due_ns ||
+		    call_check(call, NULL) < 0)
+			return r;
+		(void)usleep(LOOK_AGAIN_US);
+	}
+}
+
 int node_turn_take(struct node_service *service, const struct call *call, const char *volume_id,
 		   const char *path, struct node_turn *ret, struct error *err)
 {
@@ -23,10 +46,10 @@ int node_turn_take(struct node_service *service, const struct call *call, const 
 	recover(service);
 	(void)pthread_rwlock_rdlock(&service->gate);
 	*ret = (struct node_turn){ .service = service };
-	r = volume_lock_take(service->locks, volume_id, &ret->volume, err);
-	if (r >= 0)
+	r = take_volume(service, call, volume_id, &ret->volume, err);
+	if (r >= 0 && path)
 		r = volume_lock_take(service->locks, path, &ret->path, err);
-	return r < 0 ? r : call_check(call, err);
+	return r < 0 || !call ? r : call_check(call, err);
 }
 
 void node_turn_end(struct node_turn *turn)

@@ -7,21 +7,12 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "csi/node_heal.h"
 #include "csi/node_keeper.h"
+#include "csi/node_places.h"
 #include "csi/source.h"
 #include "mount/path.h"
 #include "mount/tree.h"
-
-struct mountpoint node_volume_place(const struct node_service *service, const struct record *record,
-				    const char *path)
-{
-	return (struct mountpoint){
-		.root = service->config.kubelet_root,
-		.path = path,
-		.volume_id = record->config.id,
-		.dev = record->dev,
-	};
-}
 
 static int keeper_ms(const struct call *call, int max)
 {
@@ -52,7 +43,7 @@ static int add(struct node_service *s, const struct call *call, struct record *r
 
 	if (r < 0)
 		return r;
-	record->dev = (dev_t)status.dev;
+	record_set_dev(record, (dev_t)status.dev);
 	return 0;
 }
 
@@ -78,39 +69,6 @@ int node_volume_start(struct node_service *s, const struct call *call, struct re
 	return r < 0 ? r : add(s, call, record, source_fd, ret_mount_fd, err);
 }
 
-static int attach_staging(struct node_service *s, struct record *record, int mount_fd,
-			  struct error *err)
-{
-	struct mountpoint m = node_volume_place(s, record, record->staging_path);
-	_cleanup_close_ int dir_fd = -EBADF;
-	bool created;
-	int r = mountpoint_prepare(&m, false, &created, &dir_fd, err);
-
-	if (r < 0)
-		return r;
-	return mountpoint_attach(&m, mount_fd, dir_fd,
-				 record->config.flags & VOLUME_READ_ONLY ? MOUNT_ATTR_RDONLY : 0,
-				 err);
-}
-
-/* A dead connection does not come back: the volume gets a new one under its old name. */
-static int revive(struct node_service *s, const struct call *call, struct record *record,
-		  struct error *err)
-{
-	_cleanup_close_ int mount_fd = -EBADF;
-	int r;
-
-	log_warning("volume %s lost its FUSE connection and is mounted afresh", record->config.id);
-	r = node_keeper_remove(s, record->config.id, err);
-	if (r >= 0)
-		r = node_volume_start(s, call, record, &mount_fd, err);
-	if (r >= 0 && record->staging_path)
-		r = attach_staging(s, record, mount_fd, err);
-	if (r >= 0)
-		r = record_store_save(s->records, record, err);
-	return r;
-}
-
 int node_volume_ask(struct node_service *s, int timeout_ms, const char *id, int *ret_mount_fd,
 		    struct volume_status *ret, struct error *err)
 {
@@ -127,7 +85,7 @@ int node_volume_ask(struct node_service *s, int timeout_ms, const char *id, int 
 	return 0;
 }
 
-/* The keeper's view of the volume; a volume that is dead or lost there is revived. */
+/* The keeper's view of the volume; one that is dead or lost there is healed. */
 static int look(struct node_service *s, const struct call *call, struct record *record,
 		int *ret_mount_fd, struct error *err)
 {
@@ -137,36 +95,18 @@ static int look(struct node_service *s, const struct call *call, struct record *
 	int r = node_volume_ask(s, ms, record->config.id, &fd, &status, err);
 
 	if (r >= 0 && status.state == VOLUME_DEAD) {
-		r = revive(s, call, record, err);
+		r = node_heal(s, call, &record, 1, err);
 		if (r >= 0)
 			r = node_keeper_mount(s, ms, record->config.id, &fd, &status, err);
 	}
-	if (r >= 0 && record->dev != (dev_t)status.dev) { /* a revival that did not end */
-		record->dev = (dev_t)status.dev;
+	if (r >= 0 && record->dev != (dev_t)status.dev) { /* a healing that did not end */
+		record_set_dev(record, (dev_t)status.dev);
 		r = record_store_save(s->records, record, err);
 	}
 	if (r < 0)
 		return r;
 	*ret_mount_fd = TAKE_FD(fd);
 	return 0;
-}
-
-/* A clone of where the volume is mounted already; -ENOENT if that is nowhere. */
-static int clone_living(struct node_service *s, const struct record *record, int *ret_mount_fd)
-{
-	for (size_t i = 0; i <= record->n_targets; i++) {
-		const char *path = i == 0 ? record->staging_path : record->targets[i - 1].path;
-		_cleanup_close_ int fd = -EBADF;
-		struct mountpoint m;
-
-		if (!path)
-			continue;
-		m = node_volume_place(s, record, path);
-		if (mountpoint_look(&m, &fd, NULL) == MOUNTPOINT_OURS &&
-		    mount_clone(fd, "", false, ret_mount_fd, NULL) >= 0)
-			return 0;
-	}
-	return -ENOENT;
 }
 
 /*
@@ -181,7 +121,7 @@ int node_volume_mount(struct node_service *s, const struct call *call, struct re
 
 	if (r < 0)
 		return r;
-	if (clone_living(s, record, ret_mount_fd) < 0)
+	if (node_places_clone(s, record, ret_mount_fd) < 0)
 		*ret_mount_fd = TAKE_FD(fd);
 	return 0;
 }
@@ -189,26 +129,19 @@ int node_volume_mount(struct node_service *s, const struct call *call, struct re
 int node_volume_check(struct node_service *s, const struct call *call, struct record *record,
 		      struct error *err)
 {
-	struct mountpoint m;
-	_cleanup_close_ int fd = -EBADF, living = -EBADF;
+	_cleanup_close_ int fd = -EBADF;
 	int r = look(s, call, record, &fd, err);
 
-	if (r < 0)
+	if (r < 0 || node_places_missing(s, record) == 0)
 		return r;
-	m = node_volume_place(s, record, record->staging_path);
-	r = mountpoint_look(&m, NULL, err);
-	if (r < 0 || r == MOUNTPOINT_OURS)
-		return r < 0 ? r : 0;
-	log_warning("volume %s was not mounted at %s any more and is mounted again",
-		    record->config.id, record->staging_path);
-	return attach_staging(s, record, clone_living(s, record, &living) < 0 ? fd : living, err);
+	return node_places_mount(s, record, &fd, err);
 }
 
 const char *node_volume_find_target(struct node_service *s, const struct record *record)
 {
 	for (size_t i = 0; i < record->n_targets; i++) {
 		const struct record_target *target = &record->targets[i];
-		struct mountpoint m = node_volume_place(s, record, target->path);
+		struct mountpoint m = node_place(s, record, target->path);
 		int state =
 			target->published ? mountpoint_look(&m, NULL, NULL) : MOUNTPOINT_MISSING;
 
@@ -243,7 +176,7 @@ static bool is_known_place(const void *context, const char *path)
 static void clear_strays(struct node_service *s, const struct record *record)
 {
 	const struct places places = { record, strlen(s->config.kubelet_root) };
-	struct mountpoint anywhere = node_volume_place(s, record, NULL);
+	struct mountpoint anywhere = node_place(s, record, NULL);
 	struct error err = ERROR_INIT;
 
 	if (mountpoint_clear_all(&anywhere, is_known_place, &places, &err) < 0)
@@ -254,7 +187,7 @@ static void clear_strays(struct node_service *s, const struct record *record)
 int node_volume_clear_target(struct node_service *s, const struct record *record, const char *path,
 			     struct error *err)
 {
-	struct mountpoint m = node_volume_place(s, record, path);
+	struct mountpoint m = node_place(s, record, path);
 	int r = mountpoint_clear(&m, err);
 
 	if (r < 0) {
@@ -289,7 +222,7 @@ int node_volume_clear_unknown(struct node_service *s, const char *id, const char
 
 static int clear_place(struct node_service *s, const struct record *record, const char *path)
 {
-	struct mountpoint m = node_volume_place(s, record, path);
+	struct mountpoint m = node_place(s, record, path);
 	struct error err = ERROR_INIT;
 	int r = strcmp(path, record->staging_path ?: "") == 0
 			? mountpoint_clear(&m, &err)
@@ -306,7 +239,7 @@ static int clear_place(struct node_service *s, const struct record *record, cons
  */
 static int clear_places(struct node_service *s, const struct record *record, struct error *err)
 {
-	struct mountpoint anywhere = node_volume_place(s, record, NULL);
+	struct mountpoint anywhere = node_place(s, record, NULL);
 	bool failed = false;
 
 	for (size_t i = 0; i < record->n_targets; i++)

@@ -10,10 +10,6 @@
 #include "csi/node_service.h"
 #include "recovery/control.h"
 
-/* node_volume_place - the volume at `path`; borrows both. */
-struct mountpoint node_volume_place(const struct node_service *service, const struct record *record,
-				    const char *path);
-
 /*
  * node_volume_load - the volume's record; *ret is NULL when there is none, else owned by the
  * caller. Returns 0 or -errno with *err set.
@@ -40,8 +36,7 @@ int __must_check node_volume_ask(struct node_service *service, int timeout_ms, c
 
 /*
  * node_volume_mount - a detached mount of the volume for one more place. Where the connection has
- * ended or the keeper lost the volume, it is started again, and mounted at its staging path again.
- * Places with the old mount stay as they are. *ret_mount_fd is owned by the caller. Returns 0 or
+ * ended or the keeper lost the volume, it is healed (node_heal.h). *ret_mount_fd is owned by the caller. Returns 0 or
  * -errno with *err set.
  */
 int __must_check node_volume_mount(struct node_service *service, const struct call *call,

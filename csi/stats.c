@@ -3,17 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/program.h"
+#include "base/helper.h"
 
 #define PROGRAM "holdfast-statfs"
 
@@ -98,51 +96,6 @@ static void remember(struct stats *stats, struct stuck *s)
 	(void)pthread_mutex_unlock(&stats->mutex);
 }
 
-static int set_up(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr, int mount_fd,
-		  int out_fd)
-{
-	sigset_t none, all;
-	int r;
-
-	(void)sigemptyset(&none);
-	(void)sigfillset(&all);
-	r = posix_spawn_file_actions_adddup2(actions, out_fd, STDOUT_FILENO);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(actions, mount_fd, STATFS_FD);
-	if (r == 0)
-		r = posix_spawn_file_actions_addclosefrom_np(actions, STATFS_FD + 1);
-	if (r == 0)
-		r = posix_spawnattr_setsigmask(attr, &none);
-	if (r == 0)
-		r = posix_spawnattr_setsigdefault(attr, &all);
-	if (r == 0)
-		r = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	return -r;
-}
-
-static int spawn(int mount_fd, int out_fd, pid_t *ret_pid)
-{
-	char path[PATH_MAX], *argv[] = { (char[]){ PROGRAM }, NULL }, *envp[] = { NULL };
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	int r = posix_spawn_file_actions_init(&actions);
-
-	if (r != 0)
-		return -r;
-	r = posix_spawnattr_init(&attr);
-	if (r != 0) {
-		(void)posix_spawn_file_actions_destroy(&actions);
-		return -r;
-	}
-	r = set_up(&actions, &attr, mount_fd, out_fd);
-	if (r == 0)
-		r = -posix_spawn(ret_pid, program_find(PROGRAM, path, sizeof(path)), &actions,
-				 &attr, argv, envp);
-	(void)posix_spawnattr_destroy(&attr);
-	(void)posix_spawn_file_actions_destroy(&actions);
-	return r;
-}
-
 /* Waits for the report. Returns 0, -ETIMEDOUT, -EPIPE when the child ended without one. */
 static int await(int fd, int timeout_ms, struct statfs_report *ret)
 {
@@ -184,7 +137,11 @@ static int run(struct stats *stats, struct stuck **pending, int mount_fd, int ti
 		return -errno;
 	in = fds[0];
 	out = fds[1];
-	r = spawn(mount_fd, out, &pid);
+	r = spawn_helper(&(struct spawn){ .program = PROGRAM,
+					  .fds = &mount_fd,
+					  .n_fds = 1,
+					  .out_fd = out },
+			 &pid);
 	if (r < 0)
 		return r;
 	close_fd(&out);

@@ -50,16 +50,14 @@ static int open_device(int *ret_fd, struct error *err)
 static int make_mount(const struct volume_config *config, int dev_fd, int *ret_fd,
 		      struct error *err)
 {
-	char source[sizeof(config->id) + 16];
 	const struct mount_fuse m = {
 		.dev_fd = dev_fd,
-		.source = source,
+		.volume = config->id,
 		.read_only = config->flags & VOLUME_READ_ONLY,
 		.max_read = config->max_read,
 	};
 	int r;
 
-	(void)snprintf(source, sizeof(source), "holdfast:%s", config->id);
 	r = mount_fuse_create(&m, ret_fd, err);
 	if (r == -EPERM && err)
 		err->kind = ERROR_PRECONDITION; /* CAP_SYS_ADMIN is not there */

@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <libmount/libmount.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+
+#define MOUNTINFO "/proc/self/mountinfo"
 
 struct mount_table {
 	struct libmnt_table *lib;
@@ -12,12 +15,50 @@ struct mount_table {
 	size_t n;
 };
 
+/* fs/proc_namespace.c, show_mnt_opts; atime without a word is strictatime */
+static const struct {
+	const char *option;
+	uint64_t attr;
+} attr_names[] = {
+	{ "ro", MOUNT_ATTR_RDONLY },	      { "nosuid", MOUNT_ATTR_NOSUID },
+	{ "nodev", MOUNT_ATTR_NODEV },	      { "noexec", MOUNT_ATTR_NOEXEC },
+	{ "noatime", MOUNT_ATTR_NOATIME },    { "nodiratime", MOUNT_ATTR_NODIRATIME },
+	{ "relatime", MOUNT_ATTR_RELATIME },  { "nosymfollow", MOUNT_ATTR_NOSYMFOLLOW },
+};
+
+static bool has_option(const char *options, const char *name)
+{
+	return mnt_optstr_get_option(options, name, NULL, NULL) == 0;
+}
+
+static uint64_t attr_of(const char *options)
+{
+	uint64_t attr = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(attr_names); i++)
+		if (has_option(options, attr_names[i].option))
+			attr |= attr_names[i].attr;
+	if (!has_option(options, "relatime") && !has_option(options, "noatime"))
+		attr |= MOUNT_ATTR_STRICTATIME;
+	return attr;
+}
+
+/* "shared:7 master:3" */
+static uint32_t group_of(const char *optional, const char *tag)
+{
+	const char *p = optional ? strstr(optional, tag) : NULL;
+	uint32_t group = 0;
+
+	for (p = p ? p + strlen(tag) : ""; *p >= '0' && *p <= '9'; p++)
+		group = group * 10 + (uint32_t)(*p - '0');
+	return group;
+}
+
 static struct mount_entry entry_from_fs(struct libmnt_fs *fs)
 {
-	unsigned long flags = 0;
+	const char *options = mnt_fs_get_vfs_options(fs) ?: "";
+	const char *optional = mnt_fs_get_optional_fields(fs);
 
-	(void)mnt_optstr_get_flags(mnt_fs_get_vfs_options(fs) ?: "", &flags,
-				   mnt_get_builtin_optmap(MNT_LINUX_MAP));
 	return (struct mount_entry){
 		.id = (uint64_t)mnt_fs_get_id(fs),
 		.parent = (uint64_t)mnt_fs_get_parent_id(fs),
@@ -27,7 +68,10 @@ static struct mount_entry entry_from_fs(struct libmnt_fs *fs)
 		.fstype = mnt_fs_get_fstype(fs) ?: "",
 		.source = mnt_fs_get_source(fs) ?: "",
 		.super_options = mnt_fs_get_fs_options(fs) ?: "",
-		.read_only = flags & MS_RDONLY,
+		.attr = attr_of(options),
+		.shared = group_of(optional, "shared:"),
+		.master = group_of(optional, "master:"),
+		.idmapped = has_option(options, "idmapped"),
 	};
 }
 
@@ -50,7 +94,24 @@ static int fill_entries(struct mount_table *table)
 	return 0;
 }
 
-int mount_table_load(struct mount_table **ret, struct error *err)
+/* With `text` NULL from this process's file. */
+static int parse(struct mount_table *table, const char *text, size_t size)
+{
+	FILE *f;
+	int r;
+
+	errno = 0;
+	if (!text)
+		return mnt_table_parse_file(table->lib, MOUNTINFO);
+	f = fmemopen((void *)text, size, "r");
+	if (!f)
+		return -1;
+	r = mnt_table_parse_stream(table->lib, f, MOUNTINFO);
+	(void)fclose(f);
+	return r;
+}
+
+static int load(const char *text, size_t size, struct mount_table **ret, struct error *err)
 {
 	_cleanup_mount_table_ struct mount_table *table = calloc(1, sizeof(*table));
 	int r = 0;
@@ -60,14 +121,23 @@ int mount_table_load(struct mount_table **ret, struct error *err)
 	table->lib = mnt_new_table();
 	if (!table->lib)
 		return error_errno(err, -ENOMEM, "read mountinfo");
-	errno = 0;
-	if (mnt_table_parse_file(table->lib, "/proc/self/mountinfo") < 0)
-		return error_errno(err, errno ? -errno : -EIO, "read /proc/self/mountinfo");
+	if (parse(table, text, size) < 0)
+		return error_errno(err, errno ? -errno : -EIO, "read " MOUNTINFO);
 	r = fill_entries(table);
 	if (r < 0)
 		return error_errno(err, r, "read mountinfo");
 	*ret = TAKE_PTR(table);
 	return 0;
+}
+
+int mount_table_load(struct mount_table **ret, struct error *err)
+{
+	return load(NULL, 0, ret, err);
+}
+
+int mount_table_parse(const char *text, size_t size, struct mount_table **ret, struct error *err)
+{
+	return load(text, size, ret, err);
 }
 
 void mount_table_free(struct mount_table *table)

@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * The mounts of this process's mount namespace, read from /proc/self/mountinfo by libmount: no path
+ * The mounts of a mount namespace, read from mountinfo (proc_pid_mountinfo(5)) by libmount: no path
  * is looked up and no file system is asked, so dead and hung mounts do no harm.
  */
 
@@ -16,13 +16,21 @@ struct mount_entry {
 	dev_t dev;
 	const char *root, *target, *fstype, *source; /* unescaped; owned by the table */
 	const char *super_options;		     /* of the superblock; owned by the table */
-	bool read_only;				     /* of this mount, not of its superblock */
+	uint64_t attr;	 /* MOUNT_ATTR_* of this mount, not of its superblock */
+	uint32_t shared; /* its peer group, 0: none */
+	uint32_t master; /* the peer group that it receives from, 0: none */
+	bool idmapped;
 };
 
 struct mount_table;
 
-/* mount_table_load - *ret is owned by the caller. Returns 0 or -errno with *err set. */
+/* mount_table_load - this process's mounts; *ret is owned by the caller. Returns 0 or -errno with
+ * *err set. */
 int __must_check mount_table_load(struct mount_table **ret, struct error *err);
+
+/* mount_table_parse - those of a mountinfo file that was read before. As mount_table_load. */
+int __must_check mount_table_parse(const char *text, size_t size, struct mount_table **ret,
+				   struct error *err);
 void mount_table_free(struct mount_table *table);
 DEFINE_CLEANUP(struct mount_table *, mount_table_free);
 #define _cleanup_mount_table_ _cleanup_(mount_table_free_cleanup)

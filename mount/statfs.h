@@ -8,8 +8,9 @@
  */
 
 #include "base/macros.h"
+#include "base/helper.h"
 
-#define STATFS_FD 3
+#define STATFS_FD SPAWN_FIRST_FD
 #define STATFS_REPORT_VERSION 1
 
 struct statfs_report {

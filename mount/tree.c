@@ -5,10 +5,14 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include "base/fd.h"
+
+#define SUBTYPE "holdfast"
+#define SOURCE_PREFIX "holdfast:" /* and the volume's id */
 
 #ifndef OPEN_TREE_CLOEXEC
 #define OPEN_TREE_CLOEXEC O_CLOEXEC
@@ -59,10 +63,14 @@ static int set_flag(int fs_fd, const char *key, struct error *err)
 
 static int configure_fuse(int fs_fd, const struct mount_fuse *m, struct error *err)
 {
-	int r = set_string(fs_fd, "source", m->source, err);
+	_cleanup_free_ char *source = NULL;
+	int r;
 
+	if (asprintf(&source, SOURCE_PREFIX "%s", m->volume) < 0)
+		return error_errno(err, -ENOMEM, "mount");
+	r = set_string(fs_fd, "source", source, err);
 	if (r >= 0)
-		r = set_string(fs_fd, "subtype", "holdfast", err);
+		r = set_string(fs_fd, "subtype", SUBTYPE, err);
 	if (r >= 0)
 		r = set_number(fs_fd, "fd", (unsigned int)m->dev_fd, err);
 	if (r >= 0)
@@ -103,6 +111,14 @@ int mount_fuse_create(const struct mount_fuse *m, int *ret_fd, struct error *err
 	return 0;
 }
 
+const char *mount_fuse_volume(const char *fstype, const char *source)
+{
+	if (strcmp(fstype, "fuse." SUBTYPE) != 0 ||
+	    strncmp(source, SOURCE_PREFIX, strlen(SOURCE_PREFIX)) != 0)
+		return NULL;
+	return source + strlen(SOURCE_PREFIX);
+}
+
 int mount_clone(int dir_fd, const char *path, bool recursive, int *ret_fd, struct error *err)
 {
 	int fd = open_tree(dir_fd, path,
@@ -113,6 +129,17 @@ int mount_clone(int dir_fd, const char *path, bool recursive, int *ret_fd, struc
 		return error_errno(err, -errno, "open_tree '%s'", path);
 	*ret_fd = fd;
 	return 0;
+}
+
+bool mount_can_copy_detached(void)
+{
+	_cleanup_close_ int fs_fd = fsopen("tmpfs", FSOPEN_CLOEXEC), mount_fd = -EBADF;
+	_cleanup_close_ int copy = -EBADF;
+
+	if (fs_fd < 0 || fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return false;
+	mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, 0);
+	return mount_fd >= 0 && mount_clone(mount_fd, "", false, &copy, NULL) >= 0;
 }
 
 int mount_set_attr(int mount_fd, uint64_t set, uint64_t clear, uint64_t propagation,

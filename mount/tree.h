@@ -13,9 +13,14 @@
 #include "base/error.h"
 #include "base/macros.h"
 
+/* All flags of a mount that mount_set_attr knows, to be cleared before some are set. */
+#define MOUNT_ATTR_ALL                                                                  \
+	(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | \
+	 MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME | MOUNT_ATTR_NOSYMFOLLOW)
+
 struct mount_fuse {
 	int dev_fd; /* an open /dev/fuse, borrowed; the kernel queues FUSE_INIT on it at once */
-	const char *source; /* what mountinfo shows as the source, "holdfast:VOLUME" */
+	const char *volume; /* its id; mountinfo shows the source "holdfast:VOLUME" */
 	bool read_only;	    /* of the superblock itself: then no atime is ever asked for again */
 	uint32_t max_read;  /* bytes, 0: the kernel's default */
 };
@@ -28,6 +33,15 @@ struct mount_fuse {
  */
 int __must_check mount_fuse_create(const struct mount_fuse *m, int *ret_fd, struct error *err);
 
+/* What every line of mountinfo with such a mount contains. */
+#define MOUNT_FUSE_MARK " - fuse.holdfast holdfast:"
+
+/*
+ * mount_fuse_volume - the volume that a mount of this type and source (as mountinfo shows them) was
+ * made for; points into `source`. NULL for any other mount.
+ */
+const char *mount_fuse_volume(const char *fstype, const char *source);
+
 /*
  * mount_clone - a detached copy of the mount at `path` below `dir_fd` (the mount of dir_fd itself
  * with path ""), with everything that is mounted below it if `recursive`. The root of the copy is
@@ -36,6 +50,9 @@ int __must_check mount_fuse_create(const struct mount_fuse *m, int *ret_fd, stru
  */
 int __must_check mount_clone(int dir_fd, const char *path, bool recursive, int *ret_fd,
 			     struct error *err);
+
+/* mount_can_copy_detached - whether a mount that is nowhere attached can be cloned (Linux 6.15). */
+bool mount_can_copy_detached(void);
 
 /*
  * mount_set_attr - set and clear per-mount flags (MOUNT_ATTR_*) of one mount; `propagation` is 0

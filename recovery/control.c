@@ -92,7 +92,10 @@ int control_check(const void *packet, size_t size, struct error *err)
 	case CONTROL_RESTART:
 	case CONTROL_KILL:
 		return check_id(request.config.id, err);
+	case CONTROL_HEAL:
+		return *request.config.id ? check_id(request.config.id, err) : 0;
 	case CONTROL_LIST:
+	case CONTROL_WATCH:
 		return 0;
 	}
 	return error_set(err, ERROR_INVALID, -EBADMSG, "control request of unknown type %u",

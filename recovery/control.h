@@ -20,6 +20,11 @@
  *   CONTROL_RESTART  -                  one, when the worker is about to be replaced by one of the
  *                                       program file as it is now
  *   CONTROL_KILL     -                  one, when the worker was killed as by anybody: for drills
+ *   CONTROL_WATCH    -                  one for each volume whose connection ends from now on,
+ *                                       without CONTROL_MORE; the client sends nothing more
+ *   CONTROL_HEAL     -                  not the keeper's: holdfast-csi answers it at PLUGIN_SOCKET,
+ *                                       once the volume (with an empty id: all) has been looked at
+ *                                       and healed
  *
  * The mount is detached, the receiver attaches it. Each reply has one of its own where the kernel
  * clones detached mounts (Linux 6.15); before, it is always the same one, which would move when it
@@ -41,8 +46,9 @@
 #include "fuse/volume.h"
 
 #define CONTROL_SOCKET_NAME "keeper.sock" /* in the run directory */
+#define PLUGIN_SOCKET_NAME "plugin.sock"
 #define CONTROL_MAGIC 0x54464c48U	  /* "HLFT" */
-#define CONTROL_VERSION 3
+#define CONTROL_VERSION 4
 
 enum control_type {
 	CONTROL_ADD = 1,
@@ -53,6 +59,8 @@ enum control_type {
 	CONTROL_ADOPT = 6,
 	CONTROL_RESTART = 7,
 	CONTROL_KILL = 8,
+	CONTROL_WATCH = 11,
+	CONTROL_HEAL = 12,
 };
 
 /* The descriptors that a volume's connection lives by, in the order in which they travel. */

@@ -102,6 +102,15 @@ int control_client_reply(struct control_client *client, const struct volume_stat
 	return answer(client, &reply, fds, n);
 }
 
+void control_client_tell(struct control_client *client, const struct volume_status *status)
+{
+	struct control_reply reply = reply_to(&client->request);
+
+	reply.status = *status;
+	if (socket_send(client->source.fd, &reply, sizeof(reply), NULL, 0, MSG_DONTWAIT) < 0)
+		drop(client);
+}
+
 void control_client_fail(struct control_client *client, const struct error *err)
 {
 	struct control_reply reply = reply_to(&client->request);

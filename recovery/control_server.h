@@ -71,5 +71,9 @@ struct control_client *control_server_clients(struct control_server *server);
 int control_client_reply(struct control_client *client, const struct volume_status *status,
 			 const int *fds, size_t n);
 
+/* control_client_tell - one reply of several: the request stays unanswered. A client that does not
+ * take it is dropped. */
+void control_client_tell(struct control_client *client, const struct volume_status *status);
+
 /* control_client_fail - failure. */
 void control_client_fail(struct control_client *client, const struct error *err);

@@ -35,6 +35,7 @@ struct deposit {
 struct escrow {
 	char *run_dir;
 	int wake_fd;  /* eventfd: the thread has something to do */
+	int news_fd;  /* eventfd, borrowed: somebody else has */
 	int watch_fd; /* inotify, or -errno */
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -324,6 +325,7 @@ static int compare(struct escrow *e)
 	e->settled = true;
 	(void)pthread_cond_broadcast(&e->changed);
 	unlock(e);
+	(void)eventfd_write(e->news_fd, 1);
 	return 0;
 }
 
@@ -350,6 +352,19 @@ static int retry_in_ms(struct escrow *e)
 	return due == UINT64_MAX ? -1 : (int)((due - now) / NSEC_PER_MSEC) + 1;
 }
 
+/* What the keeper says of volumes that have ended. Returns false once it is gone. */
+static bool hear(struct escrow *e, int keeper_fd)
+{
+	struct volume_status status;
+	int r = keeper_watch_read(keeper_fd, &status);
+
+	if (r >= 0) {
+		drop_ended(e, &status);
+		(void)eventfd_write(e->news_fd, 1);
+	}
+	return r >= 0 || r == -EAGAIN;
+}
+
 /* A keeper is there: serves those who wake the thread until it hangs up. */
 static void stay_with(struct escrow *e, int keeper_fd)
 {
@@ -360,7 +375,7 @@ static void stay_with(struct escrow *e, int keeper_fd)
 	while (!is_stopping(e)) {
 		if (poll(p, ARRAY_SIZE(p), retry_in_ms(e)) < 0)
 			continue;
-		if (p[0].revents)
+		if (p[0].revents && !hear(e, keeper_fd))
 			return;
 		if (p[1].revents)
 			(void)eventfd_read(e->wake_fd, &n);
@@ -391,7 +406,7 @@ static void *run(void *context)
 	int pause_ms = PAUSE_FIRST_MS;
 
 	while (!is_stopping(e)) {
-		_cleanup_close_ int fd = keeper_connect(e->run_dir, CALL_MS, NULL);
+		_cleanup_close_ int fd = keeper_watch(e->run_dir, CALL_MS, NULL);
 
 		if (fd < 0) {
 			lock(e);
@@ -451,7 +466,7 @@ static void escrow_destroy(struct escrow *e)
 	free(e);
 }
 
-int escrow_new(const char *run_dir, struct escrow **ret, struct error *err)
+int escrow_new(const char *run_dir, int news_fd, struct escrow **ret, struct error *err)
 {
 	struct escrow *e = calloc(1, sizeof(*e));
 	int r;
@@ -460,6 +475,7 @@ int escrow_new(const char *run_dir, struct escrow **ret, struct error *err)
 		return error_errno(err, -ENOMEM, "start the escrow");
 	(void)pthread_mutex_init(&e->lock, NULL);
 	(void)pthread_cond_init(&e->changed, NULL);
+	e->news_fd = news_fd;
 	e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->watch_fd = watch_run_dir(run_dir);
 	e->run_dir = strdup(run_dir);

@@ -8,7 +8,7 @@
  * open in passthrough read on. The next keeper gets the descriptors back (CONTROL_ADOPT) and starts
  * a worker. Nothing is ever read from them here.
  *
- * A thread keeps an idle connection to the keeper open. When that hangs up, the keeper is gone: the
+ * A thread watches the keeper (CONTROL_WATCH). When that hangs up, the keeper is gone: the
  * thread waits for the next one's socket, asks what it has (CONTROL_LIST), fetches what is not in
  * escrow (CONTROL_ESCROW: after a restart of this process) and gives back what the keeper lacks. A
  * volume whose connection has ended, or that the keeper can't read, is dropped, and then its
@@ -32,9 +32,14 @@
 
 struct escrow;
 
-/* escrow_new - start the thread; `run_dir` is where the keeper's socket is or will be. *ret is
- * owned by the caller. Returns 0 or -errno with *err set. */
-int __must_check escrow_new(const char *run_dir, struct escrow **ret, struct error *err);
+/*
+ * escrow_new - start the thread; `run_dir` is where the keeper's socket is or will be. `news_fd`,
+ * an eventfd that is borrowed, is written to whenever a volume may have been lost: a keeper has
+ * come and got what there was for it, or tells that a connection has ended. *ret is owned by the
+ * caller. Returns 0 or -errno with *err set.
+ */
+int __must_check escrow_new(const char *run_dir, int news_fd, struct escrow **ret,
+			    struct error *err);
 
 /* escrow_free - end the thread and close all. NULL is fine. */
 void escrow_free(struct escrow *escrow);

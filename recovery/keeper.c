@@ -171,6 +171,23 @@ static void on_started(void *owner, struct supervisor *supervisor, const struct 
 	log_info("volume added");
 }
 
+/* Tells those who watch. */
+static void on_dead(void *owner, struct supervisor *supervisor)
+{
+	struct entry *entry = owner;
+	struct keeper *k = entry->keeper;
+	struct volume_status status;
+	struct control_client *next;
+
+	supervisor_status(supervisor, &status);
+	for (struct control_client *c = k->server ? control_server_clients(k->server) : NULL; c;
+	     c = next) {
+		next = c->next;
+		if (c->busy && c->request.type == CONTROL_WATCH)
+			control_client_tell(c, &status);
+	}
+}
+
 static int check_source(const int fds[SOCKET_FDS_MAX], struct error *err)
 {
 	if (fds[0] < 0 || fds[1] >= 0)
@@ -350,7 +367,10 @@ static void on_request(void *context, struct control_client *client,
 		r = adopt(k, client, request->config.id, fds, &err);
 	else if (request->header.type == CONTROL_REMOVE)
 		remove_volume(k, client, request->config.id);
-	else
+	else if (request->header.type == CONTROL_HEAL)
+		r = error_set(&err, ERROR_UNIMPLEMENTED, -EOPNOTSUPP,
+			      "the keeper heals nothing: ask holdfast-csi");
+	else if (request->header.type != CONTROL_WATCH) /* which waits for on_dead */
 		r = replace(k, client, request, &err);
 	if (r < 0) {
 		log_warning("request refused: %s", err.text);
@@ -438,6 +458,7 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 			     .fusectl_fd = -EBADF,
 			     .request_max_ns = connection_request_max_ns(),
 			     .on_started = on_started,
+			     .on_dead = on_dead,
 			     .on_stopped = on_stopped },
 		.handler = { .request = on_request,
 			     .gone = on_client_gone,

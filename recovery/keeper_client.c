@@ -49,12 +49,17 @@ static int remaining_ms(const struct keeper_call *call)
 	return (int)MIN_OF((call->due_ns - now) / NSEC_PER_MSEC + 1, (uint64_t)INT_MAX);
 }
 
-static int unavailable(const char *run_dir, int code, struct error *err)
+/* Who answers at which socket. */
+struct peer {
+	const char *name, *socket_name;
+};
+static const struct peer keeper_peer = { "holdfast-keeper", CONTROL_SOCKET_NAME };
+static const struct peer plugin_peer = { "holdfast-csi", PLUGIN_SOCKET_NAME };
+
+static int unavailable(const struct peer *peer, const char *run_dir, int code, struct error *err)
 {
-	(void)error_errno(err, code,
-			  "no holdfast-keeper answers at %s/" CONTROL_SOCKET_NAME
-			  ": start it with --run-dir %s",
-			  run_dir, run_dir);
+	(void)error_errno(err, code, "no %s answers at %s/%s: start it with --run-dir %s",
+			  peer->name, run_dir, peer->socket_name, run_dir);
 	if (err)
 		err->kind = code == -ETIMEDOUT ? ERROR_TIMEOUT : ERROR_UNAVAILABLE;
 	return code;
@@ -66,16 +71,22 @@ static int timed_out(struct error *err)
 			 "the keeper did not answer in time; its log says what it waits for");
 }
 
-int keeper_connect(const char *run_dir, int timeout_ms, struct error *err)
+static int connect_to(const struct peer *peer, const char *run_dir, int timeout_ms,
+		      struct error *err)
 {
 	char path[PATH_MAX];
 	int fd;
 
-	if ((size_t)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, run_dir) >=
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", run_dir, peer->socket_name) >=
 	    sizeof(path))
-		return unavailable(run_dir, -ENAMETOOLONG, err);
+		return unavailable(peer, run_dir, -ENAMETOOLONG, err);
 	fd = socket_connect_timeout(path, MAX_OF(timeout_ms, 1));
-	return fd < 0 ? unavailable(run_dir, fd, err) : fd;
+	return fd < 0 ? unavailable(peer, run_dir, fd, err) : fd;
+}
+
+static const struct peer *peer_of(const struct keeper_call *call)
+{
+	return call->type == CONTROL_HEAL ? &plugin_peer : &keeper_peer;
 }
 
 /* Connects and sends the request with `n_fds` descriptors. */
@@ -97,13 +108,13 @@ static int begin(struct keeper_call *call, const char *run_dir, int timeout_ms,
 		request.config = *config;
 	call->serial = request.header.serial;
 	call->due_ns = clock_now_ns() + (uint64_t)MAX_OF(timeout_ms, 1) * NSEC_PER_MSEC;
-	call->fd = keeper_connect(run_dir, timeout_ms, err);
+	call->fd = connect_to(peer_of(call), run_dir, timeout_ms, err);
 	if (call->fd < 0)
 		return call->fd;
 	r = socket_send(call->fd, &request, sizeof(request), fds, n_fds, 0);
 	if (r == -EAGAIN)
 		return timed_out(err);
-	return r < 0 ? unavailable(run_dir, r, err) : 0;
+	return r < 0 ? unavailable(peer_of(call), run_dir, r, err) : 0;
 }
 
 static int wait_readable(const struct keeper_call *call, struct error *err)
@@ -282,6 +293,43 @@ int keeper_replace(const char *run_dir, int timeout_ms, const char *id, bool pla
 	struct control_reply reply;
 
 	return call_about(&call, run_dir, timeout_ms, id, NULL, 0, 0, &reply, err);
+}
+
+int keeper_watch(const char *run_dir, int timeout_ms, struct error *err)
+{
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_WATCH);
+	int r = begin(&call, run_dir, timeout_ms, NULL, NULL, 0, err);
+
+	return r < 0 ? r : TAKE_FD(call.fd);
+}
+
+int keeper_watch_read(int watch_fd, struct volume_status *ret)
+{
+	struct control_reply packet;
+	int fds[SOCKET_FDS_MAX];
+	ssize_t n = socket_recv(watch_fd, &packet, sizeof(packet), fds, MSG_DONTWAIT);
+
+	if (n == 0)
+		return -ECONNRESET;
+	if (n < 0)
+		return (int)n;
+	close_all(fds, ARRAY_SIZE(fds));
+	if ((size_t)n != sizeof(packet) || packet.header.version != CONTROL_VERSION ||
+	    packet.header.type != CONTROL_WATCH || packet.code != 0)
+		return -EPROTO;
+	*ret = packet.status;
+	return 0;
+}
+
+int plugin_heal(const char *run_dir, int timeout_ms, const char *id, struct error *err)
+{
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_HEAL);
+	struct volume_config config = { 0 };
+	struct control_reply reply;
+	int r = *id ? config_of_id(id, &config, err) : 0;
+
+	return r < 0 ? r
+		     : call_once(&call, run_dir, timeout_ms, &config, NULL, 0, 0, &reply, err);
 }
 
 int keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret, size_t *ret_n,

@@ -58,10 +58,24 @@ int __must_check keeper_adopt(const char *run_dir, int timeout_ms, const char *i
 			      const int fds[ESCROW_FDS], struct error *err);
 
 /*
- * keeper_connect - a connection to the keeper for those who only want to notice its end (a
- * hang-up). Returns an owned descriptor, or -errno with *err set.
+ * keeper_watch - a connection to the keeper for those who want to notice its end (a hang-up) and
+ * that of its volumes: then the descriptor is readable. Returns an owned descriptor, or -errno with
+ * *err set.
  */
-int __must_check keeper_connect(const char *run_dir, int timeout_ms, struct error *err);
+int __must_check keeper_watch(const char *run_dir, int timeout_ms, struct error *err);
+
+/*
+ * keeper_watch_read - which volume's connection has ended. Returns 0, -EAGAIN when there is nothing
+ * to read, or -errno when the keeper is gone.
+ */
+int __must_check keeper_watch_read(int watch_fd, struct volume_status *ret);
+
+/*
+ * plugin_heal - have holdfast-csi look at a volume, all with an empty id, and heal what is dead.
+ * ERROR_UNAVAILABLE when no plugin answers.
+ */
+int __must_check plugin_heal(const char *run_dir, int timeout_ms, const char *id,
+			     struct error *err);
 
 /* keeper_list - *ret is an array of *ret_n, owned by the caller (free(3)). */
 int __must_check keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret,

@@ -61,6 +61,32 @@ struct record_target *record_add_target(struct record *record, const char *path,
 	return added;
 }
 
+void record_drop_old_dev(struct record *record, dev_t dev)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < RECORD_OLD_DEVS; i++)
+		if (record->old_devs[i] != 0 && record->old_devs[i] != dev)
+			record->old_devs[n++] = record->old_devs[i];
+	while (n < RECORD_OLD_DEVS)
+		record->old_devs[n++] = 0;
+}
+
+/* The kernel gives the number of a superblock that is gone to a new one. */
+void record_set_dev(struct record *record, dev_t dev)
+{
+	dev_t before = record->dev;
+
+	record->dev = dev;
+	record_drop_old_dev(record, dev);
+	if (before == 0 || before == dev)
+		return;
+	record_drop_old_dev(record, before);
+	memmove(&record->old_devs[1], &record->old_devs[0],
+		(RECORD_OLD_DEVS - 1) * sizeof(record->old_devs[0]));
+	record->old_devs[0] = before;
+}
+
 void record_drop_target(struct record *record, const char *path)
 {
 	struct record_target *target = record_find_target(record, path);

@@ -16,6 +16,7 @@
 #include "fuse/volume.h"
 
 #define RECORD_VERSION 1
+#define RECORD_OLD_DEVS 16
 
 enum record_state {
 	RECORD_STAGING = 0, /* Stage has begun */
@@ -28,8 +29,18 @@ struct record_target {
 	char *fingerprint; /* of the publish call's parameters: the same call again, or another one
 			    */
 	bool read_only;
+	uint64_t attr;	/* MOUNT_ATTR_* that its mount was given */
 	bool published; /* false: Publish or Unpublish has begun and not ended */
 	bool created;	/* the directory was made here, and goes with the mount */
+};
+
+/* What became of the volume's connections. */
+struct record_healing {
+	uint64_t deaths;	/* that ended, and nobody had asked for it */
+	uint64_t healings;	/* that were replaced */
+	uint64_t last_pause_ms; /* of the last healing, from its notice to its end */
+	uint64_t stale_mounts;	/* that still show an earlier connection, as last seen */
+	uint64_t stale_files;	/* open files and directories on one, which nothing can help */
 };
 
 struct record {
@@ -40,6 +51,8 @@ struct record {
 	char *fingerprint;  /* of the stage call's parameters */
 	bool ephemeral;
 	dev_t dev; /* st_dev of the FUSE mount, 0 while there is none */
+	dev_t old_devs[RECORD_OLD_DEVS]; /* of earlier ones that may still be mounted; 0: none */
+	struct record_healing healing;
 	struct record_target *targets;
 	size_t n_targets;
 };
@@ -49,6 +62,12 @@ struct record *record_new(const char *id);
 void record_free(struct record *record);
 DEFINE_CLEANUP(struct record *, record_free);
 #define _cleanup_record_ _cleanup_(record_free_cleanup)
+
+/* record_set_dev - the volume has another connection; the one before may still be mounted. */
+void record_set_dev(struct record *record, dev_t dev);
+
+/* record_drop_old_dev - an earlier one is used by nobody any more. */
+void record_drop_old_dev(struct record *record, dev_t dev);
 
 /* record_find_target - NULL if the record has no such target. */
 struct record_target *record_find_target(struct record *record, const char *path);

@@ -23,6 +23,17 @@ static const char *const state_names[] = {
 	[RECORD_UNSTAGING] = "unstaging",
 };
 
+static const struct {
+	const char *key;
+	size_t offset;
+} healing_members[] = {
+	{ "deaths", offsetof(struct record_healing, deaths) },
+	{ "healings", offsetof(struct record_healing, healings) },
+	{ "lastPauseMs", offsetof(struct record_healing, last_pause_ms) },
+	{ "staleMounts", offsetof(struct record_healing, stale_mounts) },
+	{ "staleFiles", offsetof(struct record_healing, stale_files) },
+};
+
 static int bad(struct error *err, const char *key, const char *expected)
 {
 	return error_set(err, ERROR_INTERNAL, -EBADMSG, "record: \"%s\" has to be %s", key,
@@ -183,6 +194,8 @@ static int decode_target(const json_t *object, struct record *record, struct err
 		r = get_bool(object, "published", &target->published, err);
 	if (r >= 0)
 		r = get_bool(object, "created", &target->created, err);
+	if (r >= 0 && json_object_get(object, "mountAttr"))
+		r = get_number(object, "mountAttr", INT64_MAX, &target->attr, err);
 	return r;
 }
 
@@ -231,6 +244,41 @@ static int decode_paths(const json_t *object, struct record *record, struct erro
 	return r;
 }
 
+/* Optional: a volume that has had one connection has none. */
+static int decode_old_devs(const json_t *object, struct record *record, struct error *err)
+{
+	const json_t *devs = json_object_get(object, "oldDevs");
+	size_t n = json_array_size(devs);
+
+	if (!devs)
+		return 0;
+	if (!json_is_array(devs) || n > RECORD_OLD_DEVS)
+		return bad(err, "oldDevs", "a short list");
+	for (size_t i = 0; i < n; i++) {
+		const json_t *dev = json_array_get(devs, i);
+
+		if (!json_is_integer(dev) || json_integer_value(dev) <= 0)
+			return bad(err, "oldDevs", "a list of device numbers");
+		record->old_devs[i] = (dev_t)json_integer_value(dev);
+	}
+	return 0;
+}
+
+static int decode_healing(const json_t *object, struct record_healing *healing, struct error *err)
+{
+	const json_t *from = json_object_get(object, "healing");
+	int r = 0;
+
+	if (!from)
+		return 0;
+	if (!json_is_object(from))
+		return bad(err, "healing", "an object");
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(healing_members); i++)
+		r = get_number(from, healing_members[i].key, INT64_MAX,
+			       (uint64_t *)((char *)healing + healing_members[i].offset), err);
+	return r;
+}
+
 static int decode_object(const json_t *object, struct record *record, struct error *err)
 {
 	uint64_t dev = 0;
@@ -245,6 +293,10 @@ static int decode_object(const json_t *object, struct record *record, struct err
 	if (r >= 0)
 		r = get_number(object, "dev", INT64_MAX, &dev, err);
 	record->dev = (dev_t)dev;
+	if (r >= 0)
+		r = decode_old_devs(object, record, err);
+	if (r >= 0)
+		r = decode_healing(object, &record->healing, err);
 	if (r >= 0)
 		r = decode_config(object, &record->config, err);
 	if (r >= 0)
@@ -317,9 +369,10 @@ static void put_number(struct writer *w, const char *key, uint64_t value)
 
 static json_t *encode_target(const struct record_target *target)
 {
-	return json_pack("{s:s, s:s, s:b, s:b, s:b}", "path", target->path, "fingerprint",
+	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:I}", "path", target->path, "fingerprint",
 			 target->fingerprint, "readOnly", target->read_only, "published",
-			 target->published, "created", target->created);
+			 target->published, "created", target->created, "mountAttr",
+			 (json_int_t)target->attr);
 }
 
 static void put_targets(struct writer *w, const struct record *record)
@@ -331,6 +384,31 @@ static void put_targets(struct writer *w, const struct record *record)
 		    !w->failed)
 			w->failed = "targets";
 	put(w, "targets", targets);
+}
+
+static void put_old_devs(struct writer *w, const struct record *record)
+{
+	json_t *devs = json_array();
+
+	for (size_t i = 0; i < RECORD_OLD_DEVS; i++)
+		if (record->old_devs[i] != 0 &&
+		    json_array_append_new(devs, json_integer((json_int_t)record->old_devs[i])) <
+			    0 &&
+		    !w->failed)
+			w->failed = "oldDevs";
+	put(w, "oldDevs", devs);
+}
+
+static void put_healing(struct writer *w, const struct record_healing *healing)
+{
+	json_t *object = json_object();
+	struct writer inner = { .object = object };
+
+	for (size_t i = 0; i < ARRAY_SIZE(healing_members); i++)
+		put_number(&inner, healing_members[i].key,
+			   *(const uint64_t *)((const char *)healing + healing_members[i].offset));
+	w->failed = w->failed ?: inner.failed;
+	put(w, "healing", object);
 }
 
 static void put_config(struct writer *w, const struct volume_config *config)
@@ -365,6 +443,8 @@ int record_encode(const struct record *record, char **ret, size_t *ret_size, str
 	put(&w, "fingerprint", json_string(record->fingerprint));
 	put(&w, "ephemeral", json_boolean(record->ephemeral));
 	put_number(&w, "dev", record->dev);
+	put_old_devs(&w, record);
+	put_healing(&w, &record->healing);
 	put_config(&w, &record->config);
 	put_targets(&w, record);
 	if (!object)

@@ -176,7 +176,8 @@ static void worker_gone(struct supervisor *s)
 	atomic_fetch_add(&ledger_header(s->ledger)->restarts, 1);
 	if (connection_has_ended(s)) {
 		s->state = VOLUME_DEAD;
-		log_error("the connection was aborted; the volume is dead until it is removed");
+		log_error("the connection has ended: the volume is dead until it is mounted afresh");
+		s->context->on_dead(s->owner, s);
 		return;
 	}
 	if (s->state == VOLUME_SERVING)
@@ -545,6 +546,11 @@ void supervisor_check(struct supervisor *s, uint64_t limit_ns)
 	if (s->state != VOLUME_SERVING || s->stopping || s->killed)
 		return;
 	LOG_FIELD("VOLUME_ID", s->config.id);
+	if (connection_has_ended(s)) {
+		complain(s, -ENOTCONN, "the connection was aborted");
+		kill_worker(s);
+		return;
+	}
 	view.header = ledger_header(s->ledger);
 	if (fusectl_waiting(s->context->fusectl_fd, minor(s->connection.dev), &view.waiting) < 0)
 		view.waiting = 0;

@@ -48,6 +48,9 @@ struct supervisor_context {
 	 */
 	void (*on_started)(void *owner, struct supervisor *supervisor, const struct error *failure);
 
+	/* on_dead - the connection has ended, and nobody asked for it. */
+	void (*on_dead)(void *owner, struct supervisor *supervisor);
+
 	/* on_stopped - what supervisor_stop began is done: the owner frees the supervisor. */
 	void (*on_stopped)(void *owner, struct supervisor *supervisor);
 };

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Holdfast's own helper programs, started from a process with threads. */
+
+#include <sys/types.h>
+
+#include "base/macros.h"
+
+#define SPAWN_FIRST_FD 3
+
+struct spawn {
+	const char *program; /* found as program_find does */
+	const char *argument; /* its only one, or NULL */
+	const int *fds;	     /* get the numbers from SPAWN_FIRST_FD on; borrowed */
+	size_t n_fds;
+	int out_fd; /* its standard output; borrowed */
+};
+
+/*
+ * spawn_helper - start it (posix_spawn(3)) with exactly these descriptors, standard input and error
+ * aside, without environment and with the default signals. *ret_pid is the caller's child. Returns
+ * 0 or -errno.
+ */
+int __must_check spawn_helper(const struct spawn *spawn, pid_t *ret_pid);

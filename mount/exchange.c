@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mount/exchange.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+
+#include "base/fd.h"
+#include "mount/idmap.h"
+#include "mount/tree.h"
+#include "mount/uapi.h"
+
+#ifndef RESOLVE_CACHED
+#define RESOLVE_CACHED 0x20 /* Linux 5.12 */
+#endif
+
+#define RETRIES 16
+
+static int open_place(int dir_fd, const char *path, uint64_t resolve)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW,
+		.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | resolve,
+	};
+
+	for (int i = 0; i < RETRIES; i++) {
+		long fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
+
+		if (fd >= 0)
+			return (int)fd;
+		if ((errno != EAGAIN && errno != EINTR) || resolve & RESOLVE_CACHED)
+			return -errno;
+	}
+	return -EAGAIN;
+}
+
+static uint64_t id_of(int fd)
+{
+	uint64_t id = 0;
+	bool is_root;
+	dev_t dev;
+
+	return mount_identify(fd, &dev, &id, &is_root) >= 0 && is_root ? id : 0;
+}
+
+static bool lies_on(int fd, const struct mount_entry *entry)
+{
+	uint64_t id;
+	bool is_root;
+	dev_t dev;
+
+	return mount_identify(fd, &dev, &id, &is_root) >= 0 && is_root && id == entry->id &&
+	       dev == entry->dev;
+}
+
+/*
+ * What is mounted there. A walk through a dead FUSE mount, once the kernel has to ask whether an
+ * entry is still good, makes it drop the entry with all that is mounted below (fs/fuse/dir.c,
+ * fuse_dentry_revalidate; d_invalidate): so for what lies on the old mount only what is in the
+ * cache counts.
+ */
+static int open_entry(const struct mount_entry *entry, bool on_old)
+{
+	_cleanup_close_ int fd =
+		open_place(AT_FDCWD, entry->target, on_old ? RESOLVE_CACHED : 0);
+
+	if (fd < 0)
+		return fd;
+	return lies_on(fd, entry) ? TAKE_FD(fd) : -ESTALE;
+}
+
+/* umount2(2) knows only paths, and /proc may not be where this namespace has it. The kernel goes
+ * to what is on top of the mount. */
+static int detach(const struct exchange *x, int fd)
+{
+	_cleanup_close_ int dir = openat(x->proc_fd, "self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	char name[16];
+
+	if (dir < 0 || fchdir(dir) < 0)
+		return -errno;
+	(void)snprintf(name, sizeof(name), "%d", fd);
+	return umount2(name, MNT_DETACH) < 0 ? -errno : 0;
+}
+
+static int move_mount_to(int mount_fd, int target_fd, unsigned int flags)
+{
+	return move_mount(mount_fd, "", target_fd, "",
+			  MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | flags) < 0
+		       ? -errno
+		       : 0;
+}
+
+bool exchange_can_beneath(void)
+{
+	/* flags are checked before descriptors (fs/namespace.c) */
+	return move_mount_to(-EBADF, -EBADF, UAPI_MOVE_MOUNT_BENEATH) != -EINVAL;
+}
+
+static int lose(struct exchange *x, const struct exchange_carry *carry, int code,
+		struct error *err)
+{
+	x->lost++;
+	return error_errno(err, code, "the mount at %s was lost with the one below it",
+			   carry->entry->target);
+}
+
+/* Takes the layers on the old mount's root off, copies of what stays in their carry's fd; then the
+ * old mount is what its path shows. Returns its descriptor or -errno. */
+static int uncover(struct exchange *x)
+{
+	for (size_t i = x->n_carries; i > 0; i--) {
+		struct exchange_carry *carry = &x->carries[i - 1];
+		_cleanup_close_ int fd = -EBADF;
+		int r;
+
+		if (*carry->where)
+			continue;
+		fd = open_entry(carry->entry, false);
+		if (fd < 0)
+			return fd;
+		r = carry->drop || carry->fd >= 0
+			    ? 0
+			    : mount_clone(fd, "", true, &carry->fd, NULL);
+		if (r >= 0)
+			r = detach(x, fd);
+		if (r < 0)
+			return r;
+	}
+	return open_entry(x->old, false);
+}
+
+/* While the old mount is there: copies of what lies below it. */
+static void copy_nested(struct exchange *x, struct error *err)
+{
+	for (size_t i = 0; i < x->n_carries; i++) {
+		struct exchange_carry *carry = &x->carries[i];
+		_cleanup_close_ int fd = -EBADF;
+		int r;
+
+		if (!*carry->where || carry->drop || carry->fd >= 0)
+			continue;
+		fd = open_entry(carry->entry, true);
+		r = fd < 0 ? fd : mount_clone(fd, "", true, &carry->fd, NULL);
+		if (r < 0) {
+			(void)lose(x, carry, r, err);
+			carry->drop = true;
+		}
+	}
+}
+
+/* What lay below the old mount goes onto the new one, before that is seen if that can be. */
+static void attach_nested(struct exchange *x, struct error *err)
+{
+	for (size_t i = 0; i < x->n_carries; i++) {
+		struct exchange_carry *carry = &x->carries[i];
+		_cleanup_close_ int at = -EBADF;
+		int r;
+
+		if (carry->drop || !*carry->where)
+			continue;
+		at = open_place(x->new_fd, carry->where, 0);
+		r = at < 0 ? at : move_mount_to(carry->fd, at, 0);
+		if (r < 0)
+			(void)lose(x, carry, r, err);
+	}
+}
+
+/* What lay on the old mount's root goes onto that of `fd`: the new mount, or the old one again. */
+static void cover_again(struct exchange *x, int fd, struct error *err)
+{
+	for (size_t i = 0; i < x->n_carries; i++) {
+		struct exchange_carry *carry = &x->carries[i];
+		int r;
+
+		if (*carry->where || carry->fd < 0)
+			continue;
+		r = move_mount_to(carry->fd, fd, 0);
+		if (r < 0)
+			(void)lose(x, carry, r, err);
+	}
+}
+
+/* A slave of what it was copied from; alone if that has no peers. */
+static int set_propagation(const struct exchange *x, struct error *err)
+{
+	int r = 0;
+
+	if (!x->old->master && !x->old->shared)
+		return mount_set_attr(x->new_fd, 0, 0, MS_PRIVATE, err);
+	if (x->old->master)
+		r = mount_set_attr(x->new_fd, 0, 0, MS_SLAVE, err);
+	if (r >= 0 && x->old->shared)
+		r = mount_set_attr(x->new_fd, 0, 0, MS_SHARED, err);
+	return r;
+}
+
+static int prepare(struct exchange *x, int old_fd, struct error *err)
+{
+	_cleanup_close_ int userns_fd = -EBADF;
+	int r = mount_set_attr(x->new_fd, x->old->attr, MOUNT_ATTR_ALL, 0, err);
+
+	if (r >= 0 && x->old->idmapped) {
+		r = mount_idmap_of(old_fd, x->ns_fd, x->proc_fd, &userns_fd, err);
+		if (r >= 0)
+			r = mount_idmap_set(x->new_fd, userns_fd, err);
+	}
+	return r < 0 ? r : set_propagation(x, err);
+}
+
+/* Somebody may have mounted on it meanwhile, or unmounted it. */
+static int detach_old(struct exchange *x, int old_fd, struct error *err)
+{
+	_cleanup_close_ int top = open_entry(x->old, false);
+	int r = top < 0 ? top : detach(x, old_fd);
+
+	if (r == -ESTALE || r == -ENOENT)
+		return -ESTALE;
+	return r < 0 ? error_errno(err, r, "unmount the old mount at %s", x->old->target) : 0;
+}
+
+/* The old mount can't be replaced: it is locked, which umount2(2) refuses too, with EINVAL. */
+static int mount_over(struct exchange *x, int old_fd, struct error *err)
+{
+	int r = move_mount_to(x->new_fd, old_fd, 0);
+
+	if (r < 0)
+		return error_errno(err, r, "mount over the locked mount at %s", x->old->target);
+	attach_nested(x, err);
+	return 0;
+}
+
+/* Kernels that can't mount beneath: a moment without either. */
+static int detach_and_mount(struct exchange *x, int old_fd, struct error *err)
+{
+	_cleanup_close_ int below = -EBADF;
+	int r = detach(x, old_fd);
+
+	if (r == -EINVAL)
+		return mount_over(x, old_fd, err);
+	if (r < 0)
+		return error_errno(err, r, "unmount the old mount at %s", x->old->target);
+	below = open_place(AT_FDCWD, x->old->target, 0);
+	r = below < 0 ? below : move_mount_to(x->new_fd, below, 0);
+	if (r < 0)
+		return error_errno(err, r, "%s has no mount any more: mount there",
+				   x->old->target);
+	attach_nested(x, err);
+	return 0;
+}
+
+static int check_seen(const struct exchange *x, struct error *err)
+{
+	_cleanup_close_ int fd = open_place(AT_FDCWD, x->old->target, 0);
+	uint64_t seen = fd < 0 ? 0 : id_of(fd);
+
+	if (seen != 0 && seen == id_of(x->new_fd))
+		return 0;
+	for (size_t i = 0; i < x->n_carries; i++)
+		if (seen != 0 && !*x->carries[i].where && x->carries[i].fd >= 0 &&
+		    seen == id_of(x->carries[i].fd))
+			return 0;
+	return error_set(err, ERROR_INTERNAL, -ESTALE,
+			 "%s does not show the new mount after the exchange", x->old->target);
+}
+
+/* The old mount is what its path shows. */
+static int replace(struct exchange *x, int old_fd, struct error *err)
+{
+	int r = prepare(x, old_fd, err);
+
+	if (r < 0)
+		return r;
+	copy_nested(x, err);
+	r = exchange_can_beneath() ? move_mount_to(x->new_fd, old_fd, UAPI_MOVE_MOUNT_BENEATH)
+				   : -EINVAL;
+	if (r == -EINVAL)
+		return detach_and_mount(x, old_fd, err);
+	if (r < 0)
+		return error_errno(err, r, "mount beneath the old mount at %s", x->old->target);
+	attach_nested(x, err);
+	return detach_old(x, old_fd, err);
+}
+
+int mount_exchange(struct exchange *x, struct error *err)
+{
+	_cleanup_close_ int old_fd = uncover(x);
+	int r = old_fd < 0 ? old_fd : 0;
+
+	if (r == -ENOENT || r == -ESTALE || r == -ENOTDIR)
+		return -ESTALE;
+	if (r < 0)
+		return error_errno(err, r, "open %s", x->old->target);
+	r = replace(x, old_fd, err);
+	/* attached to a shared parent it has become shared, whatever it was before */
+	if (r >= 0 && !x->old->master && !x->old->shared)
+		r = mount_set_attr(x->new_fd, 0, 0, MS_PRIVATE, err);
+	cover_again(x, r < 0 ? old_fd : x->new_fd, err);
+	return r < 0 ? r : check_seen(x, err);
+}

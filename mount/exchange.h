@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * One mount exchanged for another at the same place, in this process's mount namespace: flags,
+ * propagation, id mapping and what is mounted on or below it are kept, one layer is left, and at no
+ * moment does the path show neither, where the kernel can mount beneath (Linux 6.5,
+ * MOVE_MOUNT_BENEATH of move_mount(2)). For a process of one thread (holdfast-nsmount): it changes
+ * its working directory.
+ *
+ * No step asks the server of the old mount. Each path is opened without following links, and
+ * nothing is done before the descriptor was seen to lie on the very mount that is meant.
+ */
+
+#include "base/error.h"
+#include "base/macros.h"
+#include "mount/mountinfo.h"
+
+/* A mount on or below the old one, which would go with it. */
+struct exchange_carry {
+	const struct mount_entry *entry;
+	const char *where; /* from the old mount's root: "a/b"; "" is on that root itself */
+	int fd;		   /* a detached mount to put there, with its flags; -EBADF: a copy of the
+			      one that is there, with all that is on it. Owned. */
+	bool drop;	   /* it is stale too: it just goes */
+};
+
+struct exchange {
+	const struct mount_entry *old;
+	int new_fd; /* a detached mount, whose root is the directory or file that belongs there */
+	struct exchange_carry *carries; /* outer ones first */
+	size_t n_carries;
+	int ns_fd;   /* this namespace */
+	int proc_fd; /* a directory of procfs, opened before this namespace was entered */
+	size_t lost; /* carries that could not be brought along: see *err */
+};
+
+/* exchange_can_beneath - whether this kernel mounts beneath. Without it there is a moment between
+ * unmounting and mounting. */
+bool exchange_can_beneath(void);
+
+/*
+ * mount_exchange - do it. Returns 0 when the new mount was seen at the path afterwards. -ESTALE:
+ * the old mount is not there any more, or covered by one that this does not know of. Other
+ * -errno: *err says what failed, and the old mount is still there unless it says otherwise. With 0
+ * and x->lost, *err says what was lost.
+ */
+int __must_check mount_exchange(struct exchange *x, struct error *err);

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recovery/nsmount_client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+#define PROGRAM "holdfast-nsmount"
+#define PLACE_MS 2000	 /* for one place: more than that hangs */
+#define SILENCE_MS 15000 /* between two reports otherwise */
+
+struct nsmount_client {
+	pthread_mutex_t turn;
+	pid_t *stuck; /* killed, and not dead yet: in a call that the kernel does not interrupt */
+	size_t n_stuck;
+};
+
+struct nsmount_client *nsmount_client_new(void)
+{
+	struct nsmount_client *client = calloc(1, sizeof(*client));
+
+	if (client && pthread_mutex_init(&client->turn, NULL) != 0)
+		free(TAKE_PTR(client));
+	return client;
+}
+
+static void sweep(struct nsmount_client *client)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < client->n_stuck; i++)
+		if (waitpid(client->stuck[i], NULL, WNOHANG) == 0)
+			client->stuck[n++] = client->stuck[i];
+	client->n_stuck = n;
+}
+
+void nsmount_client_free(struct nsmount_client *client)
+{
+	if (!client)
+		return;
+	sweep(client);
+	free(client->stuck);
+	(void)pthread_mutex_destroy(&client->turn);
+	free(client);
+}
+
+/* The request in a memfd. Returns it or -errno. */
+static int make_request(const struct nsmount_job *job)
+{
+	_cleanup_close_ int fd = memfd_create("nsmount-request", MFD_CLOEXEC);
+	_cleanup_free_ struct nsmount_request *request = calloc(1, sizeof(*request));
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	if (!request)
+		return -ENOMEM;
+	request->version = NSMOUNT_VERSION;
+	request->n_volumes = (uint32_t)job->n;
+	request->n_skips = job->n_skips;
+	memcpy(request->skips, job->skips, sizeof(request->skips));
+	r = fd_write_all(fd, request, sizeof(*request));
+	for (size_t i = 0; r >= 0 && i < job->n; i++)
+		r = fd_write_all(fd, &job->volumes[i].is, sizeof(job->volumes[i].is));
+	return r < 0 ? r : TAKE_FD(fd);
+}
+
+static int start(const struct nsmount_job *job, int out_fd, pid_t *ret_pid)
+{
+	_cleanup_close_ int request_fd = make_request(job);
+	_cleanup_free_ int *fds = calloc(job->n + 1, sizeof(*fds));
+
+	if (request_fd < 0)
+		return request_fd;
+	if (!fds)
+		return -ENOMEM;
+	fds[0] = request_fd;
+	for (size_t i = 0; i < job->n; i++)
+		fds[1 + i] = job->volumes[i].mount_fd;
+	return spawn_helper(&(struct spawn){ .program = PROGRAM,
+					     .fds = fds,
+					     .n_fds = 1 + job->n,
+					     .out_fd = out_fd },
+			    ret_pid);
+}
+
+/* Returns 0, -ETIMEDOUT, or -EPIPE when it ended without a word. */
+static int receive(int fd, int timeout_ms, struct nsmount_report *ret)
+{
+	uint64_t due = clock_now_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	for (;;) {
+		uint64_t now = clock_now_ns();
+		int left = now < due ? (int)((due - now) / NSEC_PER_MSEC) + 1 : 0;
+		int r = poll(&p, 1, left);
+
+		if (r > 0)
+			break;
+		if (r == 0 && left == 0)
+			return -ETIMEDOUT;
+		if (r < 0 && errno != EINTR)
+			return -errno;
+	}
+	if (read(fd, ret, sizeof(*ret)) != (ssize_t)sizeof(*ret) ||
+	    ret->version != NSMOUNT_VERSION)
+		return -EPIPE;
+	ret->path[sizeof(ret->path) - 1] = '\0';
+	ret->text[sizeof(ret->text) - 1] = '\0';
+	return 0;
+}
+
+static void note_place(struct nsmount_volume *volume, const struct nsmount_report *report)
+{
+	bool failed = report->event == NSMOUNT_FAILED;
+
+	LOG_FIELD("VOLUME_ID", volume->is.id);
+	volume->exchanged += !failed;
+	volume->failed += failed;
+	volume->lost += report->lost;
+	if (*report->text)
+		(void)snprintf(volume->failure, sizeof(volume->failure), "%s", report->text);
+	if (failed)
+		log_error("the stale mount of volume %s at %s in mount namespace %llu stays: %s",
+			  volume->is.id, report->path,
+			  (unsigned long long)report->place.ns_id, report->text);
+	else if (report->lost)
+		log_error("volume %s at %s in mount namespace %llu was exchanged; %s",
+			  volume->is.id, report->path,
+			  (unsigned long long)report->place.ns_id, report->text);
+	else
+		log_debug("volume %s at %s in mount namespace %llu was exchanged", volume->is.id,
+			  report->path, (unsigned long long)report->place.ns_id);
+}
+
+/* Returns whether that was the last report. */
+static bool take(struct nsmount_job *job, const struct nsmount_report *report, int *ret_code,
+		 struct error *err)
+{
+	struct nsmount_volume *volume;
+
+	if (report->event == NSMOUNT_END) {
+		*ret_code = report->code;
+		if (report->code != 0)
+			(void)error_set(err, ERROR_INTERNAL, report->code, PROGRAM ": %s",
+					report->text);
+		return true;
+	}
+	if (report->volume >= job->n)
+		return false;
+	volume = &job->volumes[report->volume];
+	if (report->event == NSMOUNT_EXCHANGED || report->event == NSMOUNT_FAILED)
+		note_place(volume, report);
+	if (report->event == NSMOUNT_VOLUME) {
+		volume->counts = report->counts;
+		volume->files = report->files;
+	}
+	return false;
+}
+
+/* The place is left alone from now on. */
+static int give_up_place(struct nsmount_job *job, const struct nsmount_report *begun,
+			 struct error *err)
+{
+	if (begun->event != NSMOUNT_BEGIN || job->n_skips == NSMOUNT_SKIPS_MAX)
+		return error_set(err, ERROR_TIMEOUT, -EIO, PROGRAM " hangs");
+	job->skips[job->n_skips++] = begun->place;
+	if (begun->volume < job->n) {
+		struct nsmount_volume *volume = &job->volumes[begun->volume];
+
+		volume->failed++;
+		(void)snprintf(volume->failure, sizeof(volume->failure),
+			       "the way to %.400s hangs", begun->path);
+	}
+	log_error("the way to %s in mount namespace %llu hangs; its stale mount stays", begun->path,
+		  (unsigned long long)begun->place.ns_id);
+	return error_set(err, ERROR_TIMEOUT, -ETIMEDOUT, "the way to %s hangs", begun->path);
+}
+
+static int listen_to(struct nsmount_job *job, int fd, struct error *err)
+{
+	struct nsmount_report report = { 0 }, last = { 0 };
+	int code = 0;
+
+	for (;;) {
+		int r = receive(fd, last.event == NSMOUNT_BEGIN ? PLACE_MS : SILENCE_MS, &report);
+
+		if (r == -ETIMEDOUT)
+			return give_up_place(job, &last, err);
+		if (r < 0)
+			return error_errno(err, r, PROGRAM " ended early");
+		if (take(job, &report, &code, err))
+			return code;
+		last = report;
+	}
+}
+
+static void end(struct nsmount_client *client, pid_t pid, bool hangs)
+{
+	pid_t *stuck;
+
+	if (!hangs) {
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		return;
+	}
+	(void)kill(pid, SIGKILL);
+	stuck = reallocarray(client->stuck, client->n_stuck + 1, sizeof(*stuck));
+	if (!stuck)
+		return; /* a zombie until this process ends */
+	client->stuck = stuck;
+	client->stuck[client->n_stuck++] = pid;
+}
+
+static int run(struct nsmount_client *client, struct nsmount_job *job, struct error *err)
+{
+	_cleanup_close_ int in = -EBADF, out = -EBADF;
+	int fds[2], r;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return error_errno(err, -errno, "pipe");
+	in = fds[0];
+	out = fds[1];
+	r = start(job, out, &pid);
+	if (r < 0)
+		return error_errno(err, r, "start " PROGRAM);
+	close_fd(&out);
+	r = listen_to(job, in, err);
+	end(client, pid, r == -ETIMEDOUT || r == -EIO);
+	return r;
+}
+
+int nsmount_exchange(struct nsmount_client *client, struct nsmount_job *job, struct error *err)
+{
+	int r;
+
+	(void)pthread_mutex_lock(&client->turn);
+	sweep(client);
+	r = run(client, job, err);
+	(void)pthread_mutex_unlock(&client->turn);
+	return r;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Has holdfast-nsmount exchange the stale mounts of volumes, in all mount namespaces. One process
+ * at a time: two would meet in each other's namespaces.
+ */
+
+#include "base/error.h"
+#include "base/macros.h"
+#include "recovery/nsmount.h"
+
+struct nsmount_volume {
+	struct plan_volume is;
+	int mount_fd; /* a detached mount of the live superblock, for nsmount_exchange; borrowed,
+			 and used up by it */
+	/* filled in */
+	uint32_t exchanged, failed, lost;
+	struct plan_counts counts;
+	uint32_t files;	  /* open files and directories that stay on what is dead */
+	char failure[512]; /* of the last place that failed, or "" */
+};
+
+struct nsmount_job {
+	struct nsmount_volume *volumes; /* borrowed */
+	size_t n;			/* at most NSMOUNT_VOLUMES_MAX */
+	struct nsmount_place skips[NSMOUNT_SKIPS_MAX];
+	uint32_t n_skips;
+};
+
+struct nsmount_client;
+
+/* nsmount_client_new - NULL when out of memory. */
+struct nsmount_client *nsmount_client_new(void);
+void nsmount_client_free(struct nsmount_client *client); /* NULL is fine */
+
+/*
+ * nsmount_exchange - exchange what is stale of the job's volumes; each place is logged. -ETIMEDOUT
+ * (ERROR_TIMEOUT): a place hung and is among the job's skips now; to go on, call again with new
+ * mounts. Any thread may call. Returns 0 or -errno with *err set; single places that failed are no
+ * error.
+ */
+int __must_check nsmount_exchange(struct nsmount_client *client, struct nsmount_job *job,
+				  struct error *err);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Which mounts are to be exchanged, and how: decided from the mount tables of all namespaces,
+ * without touching anything. A mount is stale when it is a Holdfast mount of one of the volumes and
+ * shows a superblock that this volume had before.
+ *
+ * Of stale mounts that lie on each other the lowest is exchanged and the others go; what else lies
+ * on or below it is carried along. One that a live mount of its volume covers is done: it was
+ * locked (mount_namespaces(7)), and can't be taken away.
+ */
+
+#include "base/error.h"
+#include "base/macros.h"
+#include "fuse/volume.h"
+#include "mount/mountinfo.h"
+
+#define PLAN_OLD_MAX 16
+
+struct plan_volume {
+	char id[VOLUME_ID_MAX + 1];
+	dev_t dev;		 /* its live superblock */
+	dev_t old[PLAN_OLD_MAX]; /* those that are dead; 0: none */
+};
+
+struct plan_table { /* of one namespace; borrowed */
+	const struct mount_entry *entries;
+	size_t n;
+};
+
+struct plan_carry {
+	const struct mount_entry *entry;
+	const char *where; /* struct exchange_carry; points into the entry */
+	ssize_t volume;	   /* it is a mount of that volume, which is mounted anew; else -1: the one
+			      that is there is copied */
+	bool drop;
+};
+
+struct plan_step {
+	size_t table, volume;
+	const struct mount_entry *old;
+	size_t first_carry, n_carries;
+	/*
+	 * The step before this one whose new mount this one's is to be copied from, because their
+	 * old ones were peers or master and slave; -1: none. `copies` is how many are to be made
+	 * of this one.
+	 */
+	ssize_t leader;
+	size_t copies;
+};
+
+struct plan {
+	struct plan_step *steps; /* table by table */
+	size_t n_steps;
+	struct plan_carry *carries;
+	size_t n_carries;
+};
+
+/*
+ * plan_make - *ret borrows from the tables and is freed by plan_free. Returns 0 or -ENOMEM with
+ * *err set.
+ */
+int __must_check plan_make(const struct plan_table *tables, size_t n_tables,
+			   const struct plan_volume *volumes, size_t n_volumes, struct plan *ret,
+			   struct error *err);
+void plan_free(struct plan *plan);
+
+struct plan_counts {
+	uint32_t stale;	 /* mounts that show an earlier superblock of the volume */
+	uint32_t hidden; /* of them, those that a live one covers */
+	uint32_t seen;	 /* bits: which of its earlier device numbers they have */
+};
+
+/* plan_count - what is stale of volumes[which]. */
+void plan_count(const struct plan_table *tables, size_t n_tables, const struct plan_volume *volumes,
+		size_t n_volumes, size_t which, struct plan_counts *ret);

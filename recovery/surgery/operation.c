@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recovery/surgery/operation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "base/fd.h"
+#include "mount/exchange.h"
+#include "mount/tree.h"
+#include "recovery/surgery/scan.h"
+
+/* Containers come and go, and mounts that were propagated meanwhile are only seen by looking. */
+#define ROUNDS_MAX 16
+#define TRIES_MAX 3
+
+struct failure {
+	struct nsmount_place place;
+	unsigned int tries;
+};
+
+/* One round. */
+struct round {
+	struct operation *op;
+	struct scan *scan;
+	struct plan plan;
+	int *new_fds; /* of each step, before it is attached and for its copies; owned */
+	int home_fd;  /* our own namespace */
+	struct failure *failures;
+	size_t n_failures, room_failures;
+};
+
+static struct nsmount_place place_of(const struct round *round, const struct plan_step *step)
+{
+	return (struct nsmount_place){ round->scan->namespaces[step->table].id, step->old->id };
+}
+
+static void say(const struct round *round, const struct plan_step *step, enum nsmount_event event,
+		uint32_t lost, const struct error *err)
+{
+	struct nsmount_report report = {
+		.version = NSMOUNT_VERSION,
+		.event = event,
+		.volume = (uint32_t)step->volume,
+		.code = event == NSMOUNT_FAILED ? err->code : 0,
+		.lost = lost,
+		.place = place_of(round, step),
+	};
+
+	(void)snprintf(report.path, sizeof(report.path), "%s", step->old->target);
+	if (event == NSMOUNT_FAILED || lost)
+		(void)snprintf(report.text, sizeof(report.text), "%.*s",
+			       (int)sizeof(report.text) - 1, err->text);
+	round->op->report(&report);
+}
+
+static bool is_same(const struct nsmount_place *a, const struct nsmount_place *b)
+{
+	return a->ns_id == b->ns_id && a->mount_id == b->mount_id;
+}
+
+static struct failure *find_failure(const struct round *round, const struct nsmount_place *place)
+{
+	for (size_t i = 0; i < round->n_failures; i++)
+		if (is_same(&round->failures[i].place, place))
+			return &round->failures[i];
+	return NULL;
+}
+
+/* Whether the step is left alone: it hung an earlier process, or was tried often enough. */
+static bool is_given_up(const struct round *round, const struct plan_step *step)
+{
+	const struct nsmount_request *request = round->op->request;
+	struct nsmount_place place = place_of(round, step);
+	const struct failure *failure = find_failure(round, &place);
+
+	for (size_t i = 0; i < request->n_skips; i++)
+		if (is_same(&request->skips[i], &place))
+			return true;
+	return failure && failure->tries >= TRIES_MAX;
+}
+
+/* Counts a failure; said once, when it is not tried again. */
+static void note_failure(struct round *round, const struct plan_step *step, const struct error *err)
+{
+	struct nsmount_place place = place_of(round, step);
+	struct failure *failure = find_failure(round, &place);
+
+	if (!failure) {
+		void *more = reallocarray(round->failures, round->n_failures + 1,
+					  sizeof(*round->failures));
+
+		if (!more) {
+			say(round, step, NSMOUNT_FAILED, 0, err);
+			return;
+		}
+		round->failures = more;
+		failure = &round->failures[round->n_failures++];
+		*failure = (struct failure){ .place = place };
+	}
+	if (++failure->tries == TRIES_MAX)
+		say(round, step, NSMOUNT_FAILED, 0, err);
+}
+
+/* The directory or file of the new mount that the old one showed: `root` as in mountinfo. */
+static int open_root(int mount_fd, const char *root)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	long fd = syscall(SYS_openat2, mount_fd, root[1] ? root + 1 : ".", &how, sizeof(how));
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+/* A detached mount of it. In our own namespace. */
+static int clone_for(const struct round *round, size_t volume, const char *root, int *ret_fd,
+		     struct error *err)
+{
+	_cleanup_close_ int fd = open_root(round->op->mount_fds[volume], root);
+
+	if (fd < 0)
+		return error_errno(err, fd, "'%s' can't be opened in the new mount", root);
+	return mount_clone(fd, "", false, ret_fd, err);
+}
+
+static int prepare_carries(const struct round *round, const struct plan_step *step,
+			   struct exchange_carry *carries, struct error *err)
+{
+	for (size_t i = 0; i < step->n_carries; i++) {
+		const struct plan_carry *carry = &round->plan.carries[step->first_carry + i];
+		int r;
+
+		carries[i] = (struct exchange_carry){
+			.entry = carry->entry,
+			.where = carry->where,
+			.fd = -EBADF,
+			.drop = carry->drop,
+		};
+		if (carry->drop || carry->volume < 0)
+			continue;
+		r = clone_for(round, (size_t)carry->volume, carry->entry->root, &carries[i].fd,
+			      err);
+		if (r >= 0)
+			r = mount_set_attr(carries[i].fd, carry->entry->attr, MOUNT_ATTR_ALL,
+					   0, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void close_carries(struct exchange_carry *carries, size_t n)
+{
+	for (size_t i = 0; carries && i < n; i++)
+		close_fd(&carries[i].fd);
+	free(carries);
+}
+
+/* The new mount: of its leader's, where that has been made, so that they are peers. */
+static int make_new(struct round *round, size_t i, struct error *err)
+{
+	const struct plan_step *step = &round->plan.steps[i];
+
+	if (round->new_fds[i] >= 0) /* the leader's copy */
+		return 0;
+	return clone_for(round, step->volume, step->old->root, &round->new_fds[i], err);
+}
+
+/* For those who follow; in the step's namespace. */
+static void copy_for_followers(struct round *round, size_t leader)
+{
+	for (size_t i = leader + 1; i < round->plan.n_steps; i++) {
+		if (round->plan.steps[i].leader != (ssize_t)leader)
+			continue;
+		if (mount_clone(round->new_fds[leader], "", false, &round->new_fds[i], NULL) < 0)
+			round->new_fds[i] = -EBADF; /* it gets one that has no peers */
+	}
+}
+
+static int operate(struct round *round, size_t i, struct error *err)
+{
+	const struct plan_step *step = &round->plan.steps[i];
+	struct exchange_carry *carries = calloc(step->n_carries + 1, sizeof(*carries));
+	int ns_fd = round->scan->namespaces[step->table].fd;
+	struct exchange x = {
+		.old = step->old,
+		.carries = carries,
+		.n_carries = step->n_carries,
+		.ns_fd = ns_fd,
+		.proc_fd = round->op->proc_fd,
+	};
+	int r = carries ? 0 : -ENOMEM;
+
+	for (size_t k = 0; carries && k < step->n_carries; k++)
+		carries[k].fd = -EBADF;
+	if (r >= 0)
+		r = make_new(round, i, err);
+	if (r >= 0)
+		r = prepare_carries(round, step, carries, err);
+	if (r >= 0) {
+		r = mount_namespace_enter(ns_fd);
+		if (r < 0)
+			(void)error_errno(err, r, "enter the mount namespace");
+	}
+	if (r >= 0) {
+		x.new_fd = round->new_fds[i];
+		r = mount_exchange(&x, err);
+		if (r == -ESTALE && err->code == 0)
+			(void)error_set(err, ERROR_INTERNAL, r,
+					"it is covered by something else, or was moved");
+		if (r >= 0 && step->copies > 0)
+			copy_for_followers(round, i);
+	}
+	if (r >= 0)
+		say(round, step, NSMOUNT_EXCHANGED, (uint32_t)x.lost, err);
+	close_carries(carries, step->n_carries);
+	return r;
+}
+
+static int go_home(const struct round *round, struct error *err)
+{
+	int r = mount_namespace_enter(round->home_fd);
+
+	return r < 0 ? error_errno(err, r, "come back to the own mount namespace") : 0;
+}
+
+/* Returns how many steps there were to try, or -errno if nothing more can be done. */
+static int run_steps(struct round *round, struct error *err)
+{
+	int tried = 0;
+
+	for (size_t i = 0; i < round->plan.n_steps; i++) {
+		const struct plan_step *step = &round->plan.steps[i];
+		struct error why = ERROR_INIT;
+		int r;
+
+		if (is_given_up(round, step))
+			continue;
+		tried++;
+		say(round, step, NSMOUNT_BEGIN, 0, &why);
+		if (operate(round, i, &why) < 0)
+			note_failure(round, step, &why);
+		r = go_home(round, err);
+		if (r < 0)
+			return r;
+	}
+	return tried;
+}
+
+static int run_round(struct round *round, struct error *err)
+{
+	size_t n = round->plan.n_steps;
+	int r;
+
+	round->new_fds = calloc(n + 1, sizeof(*round->new_fds));
+	if (!round->new_fds)
+		return error_errno(err, -ENOMEM, "exchange mounts");
+	for (size_t i = 0; i < n; i++)
+		round->new_fds[i] = -EBADF;
+	r = run_steps(round, err);
+	for (size_t i = 0; i < n; i++)
+		close_fd(&round->new_fds[i]);
+	free(round->new_fds);
+	round->new_fds = NULL;
+	return r;
+}
+
+/* What is still stale, as of the last look. */
+static void count(struct operation *op, const struct scan *scan)
+{
+	const struct nsmount_request *request = op->request;
+
+	for (uint32_t v = 0; v < request->n_volumes; v++)
+		plan_count(scan->tables, scan->n, request->volumes, request->n_volumes, v,
+			   &op->counts[v]);
+}
+
+/* Their mounts have to lie in a namespace to be copied (fs/namespace.c, __do_loopback): this one is
+ * only ours. */
+static int settle_in(struct operation *op, struct error *err)
+{
+	_cleanup_close_ int root = -EBADF;
+	int r = mount_namespace_private();
+
+	if (r < 0)
+		return error_errno(err, r, "make a mount namespace");
+	root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return error_errno(err, -errno, "open /");
+	for (uint32_t i = 0; r >= 0 && i < op->request->n_volumes; i++) {
+		r = mount_set_attr(op->mount_fds[i], 0, 0, MS_PRIVATE, err);
+		if (r >= 0)
+			r = mount_attach(op->mount_fds[i], root, err);
+	}
+	return r;
+}
+
+static int run_rounds(struct round *round, struct error *err)
+{
+	struct operation *op = round->op;
+
+	for (int i = 0;; i++) {
+		struct scan scan = { 0 };
+		int r = scan_all(op->proc_fd, &scan, err);
+
+		if (r < 0)
+			return r;
+		round->scan = &scan;
+		r = plan_make(scan.tables, scan.n, op->request->volumes, op->request->n_volumes,
+			      &round->plan, err);
+		if (r >= 0 && i < ROUNDS_MAX)
+			r = run_round(round, err);
+		else if (r >= 0)
+			r = 0;
+		if (r == 0)
+			count(op, &scan);
+		plan_free(&round->plan);
+		scan_free(&scan);
+		if (r <= 0)
+			return r;
+	}
+}
+
+int operation_run(struct operation *op, struct error *err)
+{
+	_cleanup_close_ int home = -EBADF;
+	struct round round = { .op = op };
+	int r = settle_in(op, err);
+
+	if (r < 0)
+		return r;
+	home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (home < 0)
+		return error_errno(err, -errno, "open /proc/self/ns/mnt");
+	round.home_fd = home;
+	r = run_rounds(&round, err);
+	free(round.failures);
+	return r;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recovery/surgery/scan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "mount/tree.h"
+
+#define FIRST_SIZE 65536
+#define MAX_SIZE (64U << 20)
+
+/* What of mountinfo there is, in a buffer that grows and is used again. */
+struct text {
+	char *data;
+	size_t size, room;
+};
+
+static int grow(struct text *text)
+{
+	size_t room = text->room ? text->room * 2 : FIRST_SIZE;
+	char *data = room > MAX_SIZE ? NULL : realloc(text->data, room);
+
+	if (!data)
+		return -ENOMEM;
+	text->data = data;
+	text->room = room;
+	return 0;
+}
+
+/* procfs shows the mounts that its reader has at open(2). */
+static int read_mountinfo(int proc_fd, struct text *text)
+{
+	_cleanup_close_ int fd = openat(proc_fd, "self/mountinfo", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	text->size = 0;
+	for (;;) {
+		ssize_t n;
+		int r = text->size == text->room ? grow(text) : 0;
+
+		if (r < 0)
+			return r;
+		n = fd_read_all(fd, text->data + text->size, text->room - text->size);
+		if (n <= 0)
+			return (int)n;
+		text->size += (size_t)n;
+	}
+}
+
+static int scan_one(struct scan *scan, size_t i, int proc_fd, struct text *text)
+{
+	struct plan_table *table = &scan->tables[i];
+	int r = mount_namespace_enter(scan->namespaces[i].fd);
+
+	if (r >= 0)
+		r = read_mountinfo(proc_fd, text);
+	/* most have none of ours: looking is a hundred times as fast as parsing */
+	if (r < 0 || !memmem(text->data, text->size, MOUNT_FUSE_MARK, strlen(MOUNT_FUSE_MARK)))
+		return r == -ENOMEM ? r : 0;
+	r = mount_table_parse(text->data, text->size, &scan->parsed[i], NULL);
+	if (r < 0)
+		return r == -ENOMEM ? r : 0;
+	table->n = mount_table_size(scan->parsed[i]);
+	table->entries = table->n ? mount_table_get(scan->parsed[i], 0) : NULL;
+	return 0;
+}
+
+static int scan_each(struct scan *scan, int proc_fd)
+{
+	struct text text = { 0 };
+	int r = 0, back = 0;
+
+	for (size_t i = 0; r >= 0 && i < scan->n; i++)
+		if (!scan->namespaces[i].own)
+			r = scan_one(scan, i, proc_fd, &text);
+	free(text.data);
+	if (scan->n > 0)
+		back = mount_namespace_enter(scan->namespaces[0].fd);
+	return r < 0 ? r : back;
+}
+
+int scan_all(int proc_fd, struct scan *ret, struct error *err)
+{
+	struct scan scan = { 0 };
+	int r = mount_namespaces_list(&scan.namespaces, &scan.n, err);
+
+	if (r < 0)
+		return r;
+	scan.parsed = calloc(scan.n + 1, sizeof(*scan.parsed));
+	scan.tables = calloc(scan.n + 1, sizeof(*scan.tables));
+	r = scan.parsed && scan.tables ? scan_each(&scan, proc_fd) : -ENOMEM;
+	if (r < 0) {
+		scan_free(&scan);
+		return error_errno(err, r, "read the mounts of all namespaces");
+	}
+	*ret = scan;
+	return 0;
+}
+
+void scan_free(struct scan *scan)
+{
+	for (size_t i = 0; scan->parsed && i < scan->n; i++)
+		mount_table_free(scan->parsed[i]);
+	free(scan->parsed);
+	free(scan->tables);
+	mount_namespaces_free(scan->namespaces, scan->n);
+	*scan = (struct scan){ 0 };
+}
