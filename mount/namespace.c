@@ -14,7 +14,7 @@
 #include "base/fd.h"
 #include "mount/uapi.h"
 
-#define OWN "/proc/self/ns/mnt"
+#define OWN "self/ns/mnt"
 #define NAMESPACES_MAX 65536 /* a node has hundreds */
 
 struct list {
@@ -96,21 +96,24 @@ static int walk_proc(struct list *list, DIR *dir)
 	return 0;
 }
 
-static int find_in_proc(struct list *list)
+static int find_in_proc(struct list *list, int proc_fd)
 {
-	DIR *dir = opendir("/proc");
-	int r;
+	int fd = openat(proc_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
-	if (!dir)
-		return -errno;
+	if (!dir) {
+		r = -errno;
+		close_fd(&fd);
+		return r;
+	}
 	r = walk_proc(list, dir);
 	(void)closedir(dir);
 	return r;
 }
 
-static int find(struct list *list)
+static int find(struct list *list, int proc_fd)
 {
-	int fd = open(OWN, O_RDONLY | O_CLOEXEC);
+	int fd = openat(proc_fd, OWN, O_RDONLY | O_CLOEXEC);
 	int r = fd < 0 ? -errno : add(list, fd, true);
 
 	if (r < 0)
@@ -119,14 +122,15 @@ static int find(struct list *list)
 	if (r >= 0)
 		r = walk(list, list->items[0].fd, UAPI_NS_MNT_GET_PREV);
 	if (r == -ENOTTY || r == -EPERM || r == -EINVAL) /* an older kernel, or not allowed */
-		r = find_in_proc(list);
+		r = find_in_proc(list, proc_fd);
 	return r;
 }
 
-int mount_namespaces_list(struct mount_namespace **ret, size_t *ret_n, struct error *err)
+int mount_namespaces_list(int proc_fd, struct mount_namespace **ret, size_t *ret_n,
+			  struct error *err)
 {
 	struct list list = { 0 };
-	int r = find(&list);
+	int r = find(&list, proc_fd);
 
 	if (r < 0) {
 		mount_namespaces_free(list.items, list.n);

@@ -18,10 +18,11 @@ struct mount_namespace {
 
 /*
  * mount_namespaces_list - all of them, this process's own first. Where the kernel lists namespaces (Linux 6.12, NS_MNT_GET_NEXT of ioctl_nsfs(2)) those
- * without processes are among them, else it is those of /proc. *ret is an array of *ret_n, to be
+ * without processes are among them, else it is those of /proc. `proc_fd` is a
+ * directory of procfs. *ret is an array of *ret_n, to be
  * freed by mount_namespaces_free. Returns 0 or -errno with *err set.
  */
-int __must_check mount_namespaces_list(struct mount_namespace **ret, size_t *ret_n,
+int __must_check mount_namespaces_list(int proc_fd, struct mount_namespace **ret, size_t *ret_n,
 				       struct error *err);
 void mount_namespaces_free(struct mount_namespace *list, size_t n);
 

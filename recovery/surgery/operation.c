@@ -284,18 +284,19 @@ static void count(struct operation *op, const struct scan *scan)
  * only ours. */
 static int settle_in(struct operation *op, struct error *err)
 {
-	_cleanup_close_ int root = -EBADF;
+	_cleanup_close_ int place = -EBADF;
 	int r = mount_namespace_private();
 
 	if (r < 0)
 		return error_errno(err, r, "make a mount namespace");
-	root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root < 0)
-		return error_errno(err, -errno, "open /");
+	/* not "/": what lies there is where setns(2) leads to */
+	place = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (place < 0)
+		return error_errno(err, -errno, "open /proc");
 	for (uint32_t i = 0; r >= 0 && i < op->request->n_volumes; i++) {
 		r = mount_set_attr(op->mount_fds[i], 0, 0, MS_PRIVATE, err);
 		if (r >= 0)
-			r = mount_attach(op->mount_fds[i], root, err);
+			r = mount_attach(op->mount_fds[i], place, err);
 	}
 	return r;
 }
@@ -334,9 +335,9 @@ int operation_run(struct operation *op, struct error *err)
 
 	if (r < 0)
 		return r;
-	home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	home = openat(op->proc_fd, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	if (home < 0)
-		return error_errno(err, -errno, "open /proc/self/ns/mnt");
+		return error_errno(err, -errno, "open the own mount namespace");
 	round.home_fd = home;
 	r = run_rounds(&round, err);
 	free(round.failures);

@@ -85,7 +85,7 @@ static int scan_each(struct scan *scan, int proc_fd)
 int scan_all(int proc_fd, struct scan *ret, struct error *err)
 {
 	struct scan scan = { 0 };
-	int r = mount_namespaces_list(&scan.namespaces, &scan.n, err);
+	int r = mount_namespaces_list(proc_fd, &scan.namespaces, &scan.n, err);
 
 	if (r < 0)
 		return r;
