@@ -14,6 +14,7 @@
 #include "recovery/keeper_client.h"
 
 #define KEEPER_TIMEOUT_MS 10000
+#define HEAL_TIMEOUT_MS 120000 /* with all its volumes */
 #define EXIT_USAGE 2
 #define KILLS_MAX 100000U
 
@@ -79,6 +80,17 @@ static int run_kill(const struct settings *settings, const struct strv *args, st
 	return ctl_replace(settings->run_dir, args->items[1], false, stdout, err);
 }
 
+static int run_heal(const struct settings *settings, const struct strv *args, struct error *err)
+{
+	const char *id = args->n > 1 ? args->items[1] : "";
+	int r = plugin_heal(settings->run_dir, HEAL_TIMEOUT_MS, id, err);
+
+	if (r < 0)
+		return r;
+	(void)printf("%s%s: connection and mounts are well\n", *id ? "volume " : "all volumes", id);
+	return 0;
+}
+
 static int run_drill(const struct settings *settings, const struct strv *args, struct error *err)
 {
 	uint32_t kills;
@@ -92,19 +104,19 @@ static int run_drill(const struct settings *settings, const struct strv *args, s
 
 static const struct verb {
 	const char *name;
-	size_t n_args; /* behind the verb */
+	size_t min_args, max_args; /* behind the verb */
 	int (*run)(const struct settings *settings, const struct strv *args, struct error *err);
 } verbs[] = {
-	{ "status", 0, run_status },
-	{ "restart", 1, run_restart },
-	{ "kill", 1, run_kill },
-	{ "drill", 1, run_drill },
+	{ "status", 0, 0, run_status }, { "restart", 1, 1, run_restart },
+	{ "kill", 1, 1, run_kill },	{ "drill", 1, 1, run_drill },
+	{ "heal", 0, 1, run_heal },
 };
 
 static const struct verb *find_verb(const struct strv *args)
 {
 	for (size_t i = 0; args->n > 0 && i < ARRAY_SIZE(verbs); i++)
-		if (strcmp(args->items[0], verbs[i].name) == 0 && args->n == verbs[i].n_args + 1)
+		if (strcmp(args->items[0], verbs[i].name) == 0 &&
+		    args->n > verbs[i].min_args && args->n <= verbs[i].max_args + 1)
 			return &verbs[i];
 	return NULL;
 }
@@ -131,7 +143,8 @@ int main(int argc, char **argv)
 			"now\n"
 			"  kill VOLUME      kill its worker, as a crash would\n"
 			"  drill VOLUME     kill its worker again and again, and tell what readers "
-			"saw",
+			"saw\n"
+			"  heal [VOLUME]    look at it, or at all, and heal what is dead or stale",
 		.args = "VERB [VOLUME]",
 		.positional = &args,
 		.options = options,
@@ -145,8 +158,8 @@ int main(int argc, char **argv)
 	verb = find_verb(&args);
 	if (!verb) {
 		(void)fprintf(stderr,
-			      "holdfastctl: which verb? 'status', 'restart VOLUME', 'kill VOLUME' "
-			      "and 'drill VOLUME' are there\n"
+			      "holdfastctl: which verb? 'status', 'restart VOLUME', 'kill VOLUME', "
+			      "'drill VOLUME' and 'heal [VOLUME]' are there\n"
 			      "Try 'holdfastctl --help'.\n");
 		return EXIT_USAGE;
 	}

@@ -95,13 +95,25 @@ static const char *rung_of(const struct ctl_volume *v)
 		       : "takeover, but for unlinked files";
 }
 
+static json_t *healing_json(const struct record *record)
+{
+	const struct record_healing *h = record ? &record->healing : NULL;
+
+	if (!h)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "deaths", (json_int_t)h->deaths, "healings",
+			 (json_int_t)h->healings, "lastPauseMs", (json_int_t)h->last_pause_ms,
+			 "staleMounts", (json_int_t)h->stale_mounts, "staleFiles",
+			 (json_int_t)h->stale_files);
+}
+
 /* NULL when out of memory; json_pack's "o" takes over the values, also when it fails. */
 static json_t *volume_json(const struct ctl_volume *v)
 {
 	const struct volume_status *s = v->status;
 
 	return json_pack("{s:s, s:s?, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:b, s:b, s:s, "
-			 "s:s?, s:o, s:o, s:o, s:o}",
+			 "s:s?, s:o, s:o, s:o, s:o, s:o}",
 			 "id", v->id, "source", v->record ? v->record->source : NULL, "state",
 			 ctl_state(v), "readOnly", is_read_only(v), "workerPid",
 			 number_or_null(s && s->worker_pid > 0, s ? (uint64_t)s->worker_pid : 0),
@@ -114,7 +126,8 @@ static json_t *volume_json(const struct ctl_volume *v)
 			 "poisoned", number_or_null(s, s ? s->poisoned : 0), "sourceWaitMs",
 			 number_or_null(s, s ? s->source_wait_ms : 0), "oomKills",
 			 number_or_null(s, s ? s->oom_kills : 0), "memoryLimit",
-			 number_or_null(config_of(v)->memory_limit, config_of(v)->memory_limit));
+			 number_or_null(config_of(v)->memory_limit, config_of(v)->memory_limit),
+			 "healing", healing_json(v->record));
 }
 
 int ctl_print_json(FILE *out, const struct ctl_volume *volumes, size_t n, struct error *err)
@@ -224,6 +237,27 @@ static void print_troubles(FILE *out, const char *id, const struct volume_status
 	}
 }
 
+static void print_healing(FILE *out, const char *id, const struct record_healing *h)
+{
+	char text[160];
+
+	if (h->deaths) {
+		(void)snprintf(text, sizeof(text),
+			       "%" PRIu64 ", healed %" PRIu64 " times, the last time within %" PRIu64
+			       " ms",
+			       h->deaths, h->healings, h->last_pause_ms);
+		print_remark(out, id, "connections lost: ", text);
+	}
+	if (h->stale_mounts) {
+		(void)snprintf(text, sizeof(text), "%" PRIu64, h->stale_mounts);
+		print_remark(out, id, "mounts that still show a lost connection: ", text);
+	}
+	if (h->stale_files) {
+		(void)snprintf(text, sizeof(text), "%" PRIu64, h->stale_files);
+		print_remark(out, id, "open files and directories on a lost connection: ", text);
+	}
+}
+
 /* What else there is to know of volumes that are not as they should be. */
 static void print_remarks(FILE *out, const struct ctl_volume *v)
 {
@@ -237,6 +271,8 @@ static void print_remarks(FILE *out, const struct ctl_volume *v)
 		print_remark(out, v->id, "the last worker ended: ", v->status->reason);
 	if (v->status)
 		print_troubles(out, v->id, v->status);
+	if (v->record)
+		print_healing(out, v->id, &v->record->healing);
 }
 
 static void widen(int widths[COLUMNS - 1], const struct row *row)

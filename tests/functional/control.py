@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 
-MAGIC, VERSION = 0x54464C48, 3
+MAGIC, VERSION = 0x54464C48, 4
 ADD, MOUNT, REMOVE, LIST, ESCROW, ADOPT = 1, 2, 3, 4, 5, 6
 MORE = 1
 READ_ONLY = 1
