@@ -138,15 +138,16 @@ static void tell(const struct patient *p, const struct nsmount_volume *v, uint64
 	const char *id = p->record->config.id;
 
 	if (p->was_dead || v->exchanged > 0)
-		log_notice("volume %s was healed in %llu ms: %u mounts exchanged", id,
-			   (unsigned long long)pause_ms, v->exchanged);
+		log_notice("volume %s%s in %llu ms: %u mounts exchanged", id,
+			   p->was_dead ? " was healed" : "", (unsigned long long)pause_ms,
+			   v->exchanged);
 	if (v->counts.stale > v->counts.hidden)
 		log_error("volume %s: %u stale mounts stay: %s", id,
 			  v->counts.stale - v->counts.hidden,
 			  *v->failure ? v->failure : "they have come just now");
 	if (v->files > 0 && v->files != p->record->healing.stale_files)
-		log_warning("volume %s: %u open files and directories stay on the connection that "
-			    "ended: whoever has them gets ENOTCONN until it opens them again",
+		log_warning("volume %s: %u open files and directories stay on an earlier connection "
+			    "until they are closed; where that has ended they give ENOTCONN",
 			    id, v->files);
 }
 
@@ -159,7 +160,7 @@ static void take_counts(struct patient *p, const struct nsmount_volume *v)
 	tell(p, v, pause_ms);
 	healing->stale_mounts = v->counts.stale - v->counts.hidden;
 	healing->stale_files = v->files;
-	if (p->was_dead || v->exchanged > 0) {
+	if (p->was_dead) {
 		healing->healings++;
 		healing->last_pause_ms = pause_ms;
 	}

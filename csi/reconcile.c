@@ -99,7 +99,7 @@ static void plan_volume(const struct reconcile_input *in, const struct volume_st
 {
 	bool used = is_mounted(in, (dev_t)volume->dev, NULL);
 
-	if (find_record(in, volume->config.id))
+	if (find_record(in, volume->config.id) || volume->config.flags & VOLUME_RETIRED)
 		return;
 	add(plan, (struct reconcile_step){
 			  .kind = used ? RECONCILE_KEEP : RECONCILE_END_STRAY,

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "csi/node_heal.h"
 #include "csi/node_places.h"
+#include "csi/node_swap.h"
 #include "csi/node_turn.h"
 #include "csi/node_volume.h"
 #include "recovery/control_server.h"
@@ -225,23 +226,30 @@ static void on_quit(void *context, uint32_t events)
 	loop_end(&w->loop);
 }
 
-/* holdfastctl heal: done while it waits. */
+static int heal(struct watchdog *w, const char *id, struct error *err)
+{
+	_cleanup_record_ struct record *record = NULL;
+	int r = *id ? record_store_load(w->service->records, id, &record, err) : 0;
+
+	return r < 0 ? r : look_around(w, *id ? id : NULL, true, err);
+}
+
+/* holdfastctl heal and swap: done while it waits. */
 static void on_request(void *context, struct control_client *client,
 		       const struct control_request *request, int fds[SOCKET_FDS_MAX])
 {
 	struct watchdog *w = context;
 	const char *id = request->config.id;
-	_cleanup_record_ struct record *record = NULL;
 	struct error err = ERROR_INIT;
 	int r = 0;
 
-	if (request->header.type != CONTROL_HEAL)
+	if (request->header.type == CONTROL_SWAP)
+		r = node_swap(w->service, id, request->source, &err);
+	else if (request->header.type == CONTROL_HEAL)
+		r = heal(w, id, &err);
+	else
 		r = error_set(&err, ERROR_UNIMPLEMENTED, -EOPNOTSUPP,
 			      "that is for holdfast-keeper");
-	if (r >= 0 && *id)
-		r = record_store_load(w->service->records, id, &record, &err);
-	if (r >= 0)
-		r = look_around(w, *id ? id : NULL, true, &err);
 	if (r < 0)
 		control_client_fail(client, &err);
 	else if (control_client_reply(client, NULL, NULL, 0) < 0)

@@ -32,7 +32,9 @@ enum volume_consistency {
 #define VOLUME_HAS_GROUP (1U << 1)	  /* `group` is the group that every file shows */
 #define VOLUME_HAS_ATTR_TIMEOUT (1U << 2) /* else the policy's default for the mode */
 #define VOLUME_HAS_ENTRY_TIMEOUT (1U << 3)
-#define VOLUME_FLAGS_ALL 0xfU
+/* another connection has taken its place and its name; this one ends with its last open file */
+#define VOLUME_RETIRED (1U << 4)
+#define VOLUME_FLAGS_ALL 0x1fU
 
 /*
  * The least memory limit. A worker alone takes 1 to 2 MiB, while a takeover lasts there may be two,

@@ -71,6 +71,15 @@ static int check_add(const struct volume_config *config, struct error *err)
 	return volume_config_check(config, err);
 }
 
+static int check_swap(const struct control_request *request, struct error *err)
+{
+	if (request->source[0] != '/' || !memchr(request->source, '\0', CONTROL_SOURCE_MAX))
+		return error_set(err, ERROR_INVALID, -EINVAL,
+				 "the new source has to be an absolute path of at most %d bytes",
+				 CONTROL_SOURCE_MAX - 1);
+	return check_id(request->config.id, err);
+}
+
 int control_check(const void *packet, size_t size, struct error *err)
 {
 	struct control_request request;
@@ -84,6 +93,7 @@ int control_check(const void *packet, size_t size, struct error *err)
 				 request.header.flags);
 	switch ((enum control_type)request.header.type) {
 	case CONTROL_ADD:
+	case CONTROL_REPLACE:
 		return check_add(&request.config, err);
 	case CONTROL_MOUNT:
 	case CONTROL_REMOVE:
@@ -92,6 +102,8 @@ int control_check(const void *packet, size_t size, struct error *err)
 	case CONTROL_RESTART:
 	case CONTROL_KILL:
 		return check_id(request.config.id, err);
+	case CONTROL_SWAP:
+		return check_swap(&request, err);
 	case CONTROL_HEAL:
 		return *request.config.id ? check_id(request.config.id, err) : 0;
 	case CONTROL_LIST:

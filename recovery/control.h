@@ -22,9 +22,15 @@
  *   CONTROL_KILL     -                  one, when the worker was killed as by anybody: for drills
  *   CONTROL_WATCH    -                  one for each volume whose connection ends from now on,
  *                                       without CONTROL_MORE; the client sends nothing more
+ *   CONTROL_REPLACE  source directory   as CONTROL_ADD, for a volume that is there: once the new
+ *                                       connection is served it has the volume's name, and the old
+ *                                       one another (VOLUME_RETIRED), until nobody uses it. After a
+ *                                       failure all is as before
  *   CONTROL_HEAL     -                  not the keeper's: holdfast-csi answers it at PLUGIN_SOCKET,
  *                                       once the volume (with an empty id: all) has been looked at
  *                                       and healed
+ *   CONTROL_SWAP     -                  holdfast-csi's too, once the volume is mounted everywhere
+ *                                       from the directory `source`
  *
  * The mount is detached, the receiver attaches it. Each reply has one of its own where the kernel
  * clones detached mounts (Linux 6.15); before, it is always the same one, which would move when it
@@ -61,6 +67,8 @@ enum control_type {
 	CONTROL_KILL = 8,
 	CONTROL_WATCH = 11,
 	CONTROL_HEAL = 12,
+	CONTROL_REPLACE = 13,
+	CONTROL_SWAP = 14,
 };
 
 /* The descriptors that a volume's connection lives by, in the order in which they travel. */
@@ -80,6 +88,8 @@ enum escrow_fd {
 /* control_header.flags of a reply */
 #define CONTROL_MORE (1U << 0)
 
+#define CONTROL_SOURCE_MAX 4096
+
 struct control_header {
 	uint32_t magic;
 	uint16_t version;
@@ -92,7 +102,8 @@ struct control_header {
 
 struct control_request {
 	struct control_header header;
-	struct volume_config config; /* ADD: all of it; LIST: unused; else the id */
+	struct volume_config config; /* ADD, REPLACE: all of it; LIST, WATCH: unused; else the id */
+	char source[CONTROL_SOURCE_MAX]; /* SWAP: an absolute path; else all zero */
 };
 
 enum volume_state {

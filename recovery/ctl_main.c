@@ -21,6 +21,7 @@
 struct settings {
 	const char *run_dir;
 	const char *kills;
+	const char *source;
 	bool json;
 };
 
@@ -91,6 +92,20 @@ static int run_heal(const struct settings *settings, const struct strv *args, st
 	return 0;
 }
 
+static int run_swap(const struct settings *settings, const struct strv *args, struct error *err)
+{
+	const char *id = args->items[1];
+	int r;
+
+	if (!settings->source)
+		return error_set(err, ERROR_INVALID, -EINVAL,
+				 "--source is missing: give the directory to show from now on");
+	r = plugin_swap(settings->run_dir, HEAL_TIMEOUT_MS, id, settings->source, err);
+	if (r >= 0)
+		(void)printf("volume %s: shows %s now\n", id, settings->source);
+	return r;
+}
+
 static int run_drill(const struct settings *settings, const struct strv *args, struct error *err)
 {
 	uint32_t kills;
@@ -109,7 +124,7 @@ static const struct verb {
 } verbs[] = {
 	{ "status", 0, 0, run_status }, { "restart", 1, 1, run_restart },
 	{ "kill", 1, 1, run_kill },	{ "drill", 1, 1, run_drill },
-	{ "heal", 0, 1, run_heal },
+	{ "heal", 0, 1, run_heal },	{ "swap", 1, 1, run_swap },
 };
 
 static const struct verb *find_verb(const struct strv *args)
@@ -132,6 +147,8 @@ int main(int argc, char **argv)
 		  OPTION_STRING, &settings.run_dir },
 		{ "json", NULL, "status: print JSON instead of a table", OPTION_SWITCH,
 		  &settings.json },
+		{ "source", "DIR", "swap: the directory to show from now on", OPTION_STRING,
+		  &settings.source },
 		{ "kills", "N", "drill: how often (default 10)", OPTION_STRING, &settings.kills },
 	};
 	const struct program_spec program = {
@@ -144,7 +161,10 @@ int main(int argc, char **argv)
 			"  kill VOLUME      kill its worker, as a crash would\n"
 			"  drill VOLUME     kill its worker again and again, and tell what readers "
 			"saw\n"
-			"  heal [VOLUME]    look at it, or at all, and heal what is dead or stale",
+			"  heal [VOLUME]    look at it, or at all, and heal what is dead or stale\n"
+			"  swap VOLUME --source DIR\n"
+			"                   show another directory at the same paths, in running "
+			"containers too",
 		.args = "VERB [VOLUME]",
 		.positional = &args,
 		.options = options,
@@ -159,7 +179,7 @@ int main(int argc, char **argv)
 	if (!verb) {
 		(void)fprintf(stderr,
 			      "holdfastctl: which verb? 'status', 'restart VOLUME', 'kill VOLUME', "
-			      "'drill VOLUME' and 'heal [VOLUME]' are there\n"
+			      "'drill VOLUME', 'heal [VOLUME]' and 'swap VOLUME' are there\n"
 			      "Try 'holdfastctl --help'.\n");
 		return EXIT_USAGE;
 	}

@@ -265,7 +265,11 @@ static void print_remarks(FILE *out, const struct ctl_volume *v)
 		print_remark(out, v->id,
 			     "the plugin has a record of it; the keeper does not serve it", "");
 	if (!v->record)
-		print_remark(out, v->id, "the keeper serves it; the plugin has no record of it",
+		print_remark(out, v->id,
+			     config_of(v)->flags & VOLUME_RETIRED
+				     ? "what a volume showed before it was swapped, for files that "
+				       "are still open"
+				     : "the keeper serves it; the plugin has no record of it",
 			     "");
 	if (v->status && v->status->reason[0])
 		print_remark(out, v->id, "the last worker ended: ", v->status->reason);

@@ -352,6 +352,16 @@ static int retry_in_ms(struct escrow *e)
 	return due == UINT64_MAX ? -1 : (int)((due - now) / NSEC_PER_MSEC) + 1;
 }
 
+static bool needs_refresh(struct escrow *e)
+{
+	bool settled;
+
+	lock(e);
+	settled = e->settled;
+	unlock(e);
+	return !settled;
+}
+
 /* What the keeper says of volumes that have ended. Returns false once it is gone. */
 static bool hear(struct escrow *e, int keeper_fd)
 {
@@ -379,6 +389,8 @@ static void stay_with(struct escrow *e, int keeper_fd)
 			return;
 		if (p[1].revents)
 			(void)eventfd_read(e->wake_fd, &n);
+		if (needs_refresh(e) && compare(e) < 0)
+			return;
 		give_back(e);
 	}
 }
@@ -512,6 +524,16 @@ void escrow_settle(struct escrow *e, int timeout_ms)
 	while (in_time && (!e->looked || (e->connected && !e->settled)))
 		in_time = wait_until(e, &deadline);
 	unlock(e);
+}
+
+void escrow_refresh(struct escrow *e, int timeout_ms)
+{
+	lock(e);
+	if (e->connected)
+		e->settled = false;
+	unlock(e);
+	wake(e);
+	escrow_settle(e, timeout_ms);
 }
 
 uint64_t escrow_generation(struct escrow *e)

@@ -50,6 +50,12 @@ void escrow_free(struct escrow *escrow);
  */
 void escrow_settle(struct escrow *escrow, int timeout_ms);
 
+/*
+ * escrow_refresh - the keeper has a volume that did not come by escrow_put: fetch what is new, and
+ * wait for that, at most `timeout_ms`.
+ */
+void escrow_refresh(struct escrow *escrow, int timeout_ms);
+
 /* escrow_generation - for escrow_put: to be asked before the call that makes the volume. */
 uint64_t escrow_generation(struct escrow *escrow);
 

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -26,6 +27,7 @@ struct entry {
 	uint64_t serial; /* ascending in the list: the cursor of CONTROL_LIST */
 	struct supervisor *supervisor;
 	struct control_client *adder; /* waits for the first worker; NULL once it was answered */
+	bool incoming; /* takes the place of the volume of its name once it is served */
 	bool stopping;
 };
 
@@ -58,7 +60,7 @@ static struct entry *find(struct keeper *k, const char *id)
 {
 	struct entry *e = k->entries;
 
-	while (e && strcmp(supervisor_id(e->supervisor), id) != 0)
+	while (e && (e->incoming || strcmp(supervisor_id(e->supervisor), id) != 0))
 		e = e->next;
 	return e;
 }
@@ -151,6 +153,24 @@ static int reply_with_mount(struct entry *entry, struct control_client *client)
 	return control_client_reply(client, &status, fds, ESCROW_FDS);
 }
 
+/* The name is free for the new connection: the old one gets "~CONNECTION:NAME", cut off. */
+static void retire(struct keeper *k, struct entry *entry)
+{
+	char id[VOLUME_ID_MAX + 1], name[VOLUME_ID_MAX + 1];
+	struct volume_status status;
+	struct entry *old;
+
+	(void)snprintf(id, sizeof(id), "%s", supervisor_id(entry->supervisor));
+	old = find(k, id);
+	entry->incoming = false;
+	if (!old || old->stopping)
+		return;
+	supervisor_status(old->supervisor, &status);
+	(void)snprintf(name, sizeof(name), "~%u:%.*s", minor(status.dev), VOLUME_ID_MAX - 12, id);
+	supervisor_retire(old->supervisor, name);
+	log_notice("the connection before goes on as %s until nobody uses it", name);
+}
+
 static void on_started(void *owner, struct supervisor *supervisor, const struct error *failure)
 {
 	struct entry *entry = owner;
@@ -168,6 +188,8 @@ static void on_started(void *owner, struct supervisor *supervisor, const struct 
 		stop_entry(entry);
 		return;
 	}
+	if (entry->incoming)
+		retire(entry->keeper, entry);
 	log_info("volume added");
 }
 
@@ -186,6 +208,8 @@ static void on_dead(void *owner, struct supervisor *supervisor)
 		if (c->busy && c->request.type == CONTROL_WATCH)
 			control_client_tell(c, &status);
 	}
+	if (status.config.flags & VOLUME_RETIRED)
+		stop_entry(entry);
 }
 
 static int check_source(const int fds[SOCKET_FDS_MAX], struct error *err)
@@ -196,14 +220,8 @@ static int check_source(const int fds[SOCKET_FDS_MAX], struct error *err)
 	return adopted_check_source(fds[0], err);
 }
 
-static int check_room(struct keeper *k, const char *id, struct error *err)
+static int check_limit(const struct keeper *k, struct error *err)
 {
-	struct entry *there = find(k, id);
-
-	if (there && there->stopping)
-		return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is being removed", id);
-	if (there)
-		return error_set(err, ERROR_EXISTS, -EEXIST, "volume '%s' is there already", id);
 	if (k->n_entries >= k->limits.volumes)
 		return error_set(
 			err, ERROR_EXHAUSTED, -EMFILE,
@@ -213,11 +231,50 @@ static int check_room(struct keeper *k, const char *id, struct error *err)
 	return 0;
 }
 
-static int add(struct keeper *k, struct control_client *client, const struct volume_config *config,
-	       int fds[SOCKET_FDS_MAX], struct error *err)
+static int check_room(struct keeper *k, const char *id, struct error *err)
 {
+	struct entry *there = find(k, id);
+
+	if (there && there->stopping)
+		return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is being removed", id);
+	if (there)
+		return error_set(err, ERROR_EXISTS, -EEXIST, "volume '%s' is there already", id);
+	return check_limit(k, err);
+}
+/* The volume, which is neither coming nor going. */
+static int find_settled(struct keeper *k, const char *id, struct entry **ret, struct error *err)
+{
+	struct entry *entry = find(k, id);
+
+	if (!entry)
+		return error_set(err, ERROR_NOT_FOUND, -ENOENT, "there is no volume '%s'", id);
+	if (entry->stopping || entry->adder)
+		return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is being %s", id,
+				 entry->stopping ? "removed" : "added");
+	*ret = entry;
+	return 0;
+}
+
+/* For a volume that is to be replaced: it has to be there, and one more may be. */
+static int check_replaced(struct keeper *k, const char *id, struct error *err)
+{
+	struct entry *entry;
+	int r = find_settled(k, id, &entry, err);
+
+	for (struct entry *e = k->entries; r >= 0 && e; e = e->next)
+		if (e->incoming && strcmp(supervisor_id(e->supervisor), id) == 0)
+			return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is being replaced",
+					 id);
+	return r < 0 ? r : check_limit(k, err);
+}
+
+static int add(struct keeper *k, struct control_client *client,
+	       const struct control_request *request, int fds[SOCKET_FDS_MAX], struct error *err)
+{
+	const struct volume_config *config = &request->config;
+	bool replaces = request->header.type == CONTROL_REPLACE;
 	_cleanup_free_ struct entry *entry = NULL;
-	int r = check_room(k, config->id, err);
+	int r = replaces ? check_replaced(k, config->id, err) : check_room(k, config->id, err);
 
 	if (r >= 0)
 		r = check_source(fds, err);
@@ -226,7 +283,7 @@ static int add(struct keeper *k, struct control_client *client, const struct vol
 	entry = malloc(sizeof(*entry));
 	if (!entry)
 		return error_errno(err, -ENOMEM, "add a volume");
-	*entry = (struct entry){ .keeper = k, .adder = client };
+	*entry = (struct entry){ .keeper = k, .adder = client, .incoming = replaces };
 	r = supervisor_new(&k->context, config, TAKE_FD(fds[0]), entry, &entry->supervisor, err);
 	if (r < 0)
 		return r;
@@ -260,20 +317,6 @@ static int adopt(struct keeper *k, struct control_client *client, const char *id
 	log_info("volume adopted from escrow");
 	if (control_client_reply(client, &status, NULL, 0) < 0)
 		log_debug("whoever held the volume in escrow did not wait");
-	return 0;
-}
-
-/* The volume, which is neither coming nor going. */
-static int find_settled(struct keeper *k, const char *id, struct entry **ret, struct error *err)
-{
-	struct entry *entry = find(k, id);
-
-	if (!entry)
-		return error_set(err, ERROR_NOT_FOUND, -ENOENT, "there is no volume '%s'", id);
-	if (entry->stopping || entry->adder)
-		return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is being %s", id,
-				 entry->stopping ? "removed" : "added");
-	*ret = entry;
 	return 0;
 }
 
@@ -357,8 +400,8 @@ static void on_request(void *context, struct control_client *client,
 	int r = 0;
 
 	LOG_FIELD("VOLUME_ID", request->config.id);
-	if (request->header.type == CONTROL_ADD)
-		r = add(k, client, &request->config, fds, &err);
+	if (request->header.type == CONTROL_ADD || request->header.type == CONTROL_REPLACE)
+		r = add(k, client, request, fds, &err);
 	else if (request->header.type == CONTROL_MOUNT)
 		r = mount_again(k, client, request->config.id, &err);
 	else if (request->header.type == CONTROL_ESCROW)
@@ -367,9 +410,9 @@ static void on_request(void *context, struct control_client *client,
 		r = adopt(k, client, request->config.id, fds, &err);
 	else if (request->header.type == CONTROL_REMOVE)
 		remove_volume(k, client, request->config.id);
-	else if (request->header.type == CONTROL_HEAL)
+	else if (request->header.type == CONTROL_HEAL || request->header.type == CONTROL_SWAP)
 		r = error_set(&err, ERROR_UNIMPLEMENTED, -EOPNOTSUPP,
-			      "the keeper heals nothing: ask holdfast-csi");
+			      "the keeper heals and swaps nothing: ask holdfast-csi");
 	else if (request->header.type != CONTROL_WATCH) /* which waits for on_dead */
 		r = replace(k, client, request, &err);
 	if (r < 0) {

@@ -18,6 +18,7 @@ struct keeper_call {
 	int fd;
 	uint64_t due_ns;
 	enum control_type type;
+	const char *source; /* CONTROL_SWAP */
 	uint32_t serial;
 	int fds[SOCKET_FDS_MAX];
 };
@@ -86,7 +87,8 @@ static int connect_to(const struct peer *peer, const char *run_dir, int timeout_
 
 static const struct peer *peer_of(const struct keeper_call *call)
 {
-	return call->type == CONTROL_HEAL ? &plugin_peer : &keeper_peer;
+	return call->type == CONTROL_HEAL || call->type == CONTROL_SWAP ? &plugin_peer
+								      : &keeper_peer;
 }
 
 /* Connects and sends the request with `n_fds` descriptors. */
@@ -106,6 +108,8 @@ static int begin(struct keeper_call *call, const char *run_dir, int timeout_ms,
 
 	if (config)
 		request.config = *config;
+	if (call->source)
+		(void)snprintf(request.source, sizeof(request.source), "%s", call->source);
 	call->serial = request.header.serial;
 	call->due_ns = clock_now_ns() + (uint64_t)MAX_OF(timeout_ms, 1) * NSEC_PER_MSEC;
 	call->fd = connect_to(peer_of(call), run_dir, timeout_ms, err);
@@ -210,6 +214,21 @@ int keeper_add(const char *run_dir, int timeout_ms, const struct volume_config *
 	*ret_mount_fd = TAKE_FD(call.fds[ESCROW_SOURCE]); /* in the source's place */
 	for (size_t i = 0; i < ESCROW_FDS; i++)
 		ret_escrow[i] = i == ESCROW_SOURCE ? copy : TAKE_FD(call.fds[i]);
+	*ret = reply.status;
+	return 0;
+}
+
+int keeper_swap(const char *run_dir, int timeout_ms, const struct volume_config *config,
+		int source_fd, int *ret_mount_fd, struct volume_status *ret, struct error *err)
+{
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_REPLACE);
+	struct control_reply reply;
+	int r = call_once(&call, run_dir, timeout_ms, config, &source_fd, 1, ESCROW_FDS, &reply,
+			  err);
+
+	if (r < 0)
+		return r;
+	*ret_mount_fd = TAKE_FD(call.fds[ESCROW_SOURCE]); /* in the source's place */
 	*ret = reply.status;
 	return 0;
 }
@@ -330,6 +349,18 @@ int plugin_heal(const char *run_dir, int timeout_ms, const char *id, struct erro
 
 	return r < 0 ? r
 		     : call_once(&call, run_dir, timeout_ms, &config, NULL, 0, 0, &reply, err);
+}
+
+int plugin_swap(const char *run_dir, int timeout_ms, const char *id, const char *source,
+		struct error *err)
+{
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_SWAP);
+	struct control_reply reply;
+
+	if (strlen(source) >= CONTROL_SOURCE_MAX)
+		return error_set(err, ERROR_INVALID, -ENAMETOOLONG, "the source's path is too long");
+	call.source = source;
+	return call_about(&call, run_dir, timeout_ms, id, NULL, 0, 0, &reply, err);
 }
 
 int keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret, size_t *ret_n,

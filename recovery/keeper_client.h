@@ -27,6 +27,14 @@ int __must_check keeper_add(const char *run_dir, int timeout_ms, const struct vo
 			    int source_fd, int *ret_mount_fd, int ret_escrow[ESCROW_FDS],
 			    struct volume_status *ret, struct error *err);
 
+/*
+ * keeper_swap - serve the volume `config` from another source from now on; the rest as keeper_add.
+ * After a failure it is served as before. The connection it had goes on under another name.
+ */
+int __must_check keeper_swap(const char *run_dir, int timeout_ms,
+			     const struct volume_config *config, int source_fd, int *ret_mount_fd,
+			     struct volume_status *ret, struct error *err);
+
 /* keeper_mount - the mount of a volume that is there, again. -ENOENT (ERROR_NOT_FOUND) if it is
  * not. */
 int __must_check keeper_mount(const char *run_dir, int timeout_ms, const char *id,
@@ -76,6 +84,11 @@ int __must_check keeper_watch_read(int watch_fd, struct volume_status *ret);
  */
 int __must_check plugin_heal(const char *run_dir, int timeout_ms, const char *id,
 			     struct error *err);
+
+/* plugin_swap - have holdfast-csi mount the volume everywhere from the directory `source` instead.
+ */
+int __must_check plugin_swap(const char *run_dir, int timeout_ms, const char *id,
+			     const char *source, struct error *err);
 
 /* keeper_list - *ret is an array of *ret_n, owned by the caller (free(3)). */
 int __must_check keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret,

@@ -129,7 +129,10 @@ int adopted_open(const char *id, int fds[SOCKET_FDS_MAX], struct adopted *ret, s
 		r = ledger_map_header(fds[ESCROW_LEDGER], &ledger, err);
 	if (r >= 0)
 		r = check_id(id, ledger, err);
-	if (r >= 0)
+	if (r >= 0 && ledger_header(ledger)->config.flags & VOLUME_RETIRED) {
+		dev = ledger_header(ledger)->dev; /* it has no mount any more */
+		close_fd(&fds[ESCROW_MOUNT]);
+	} else if (r >= 0)
 		r = check_mount(fds[ESCROW_MOUNT], fds[ESCROW_DEVICE], ledger, &dev, err);
 	if (r < 0)
 		return r;

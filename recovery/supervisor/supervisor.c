@@ -176,7 +176,11 @@ static void worker_gone(struct supervisor *s)
 	atomic_fetch_add(&ledger_header(s->ledger)->restarts, 1);
 	if (connection_has_ended(s)) {
 		s->state = VOLUME_DEAD;
-		log_error("the connection has ended: the volume is dead until it is mounted afresh");
+		if (s->config.flags & VOLUME_RETIRED)
+			log_info("nobody uses it any more");
+		else
+			log_error("the connection has ended: the volume is dead until it is "
+				  "mounted afresh");
 		s->context->on_dead(s->owner, s);
 		return;
 	}
@@ -492,6 +496,17 @@ int supervisor_replace(struct supervisor *s, bool planned, struct error *err)
 	return 0;
 }
 
+void supervisor_retire(struct supervisor *s, const char *name)
+{
+	struct volume_config *config = &ledger_header(s->ledger)->config;
+
+	memset(s->config.id, 0, sizeof(s->config.id));
+	(void)snprintf(s->config.id, VOLUME_ID_MAX + 1, "%s", name);
+	s->config.flags |= VOLUME_RETIRED;
+	*config = s->config; /* for the next worker, and the next keeper */
+	close_fd(&s->connection.mount_fd);
+}
+
 static void kill_hung(struct supervisor *s, const struct progress_report *report)
 {
 	char text[160];
@@ -604,7 +619,9 @@ void supervisor_status(const struct supervisor *s, struct volume_status *ret)
 
 void supervisor_escrow(const struct supervisor *s, int ret_fds[ESCROW_FDS])
 {
-	ret_fds[ESCROW_MOUNT] = s->connection.mount_fd;
+	/* a retired one's mount would keep it alive, and nobody needs it */
+	ret_fds[ESCROW_MOUNT] = s->config.flags & VOLUME_RETIRED ? s->connection.dev_fd
+								 : s->connection.mount_fd;
 	ret_fds[ESCROW_DEVICE] = s->connection.dev_fd;
 	ret_fds[ESCROW_LEDGER] = s->ledger_fd;
 	ret_fds[ESCROW_SOURCE] = s->source_fd;
@@ -620,6 +637,11 @@ int supervisor_mount(const struct supervisor *s, int *ret_fd, struct error *err)
 			"volume '%s' is dead, its connection was aborted: remove it and add "
 			"it again",
 			s->config.id);
+	if (s->config.flags & VOLUME_RETIRED)
+		return error_set(err, ERROR_PRECONDITION, -EINVAL,
+				 "'%s' is what a volume was before it was swapped: it is not "
+				 "mounted any more",
+				 s->config.id);
 	r = mount_clone(s->connection.mount_fd, "", false, &fd, NULL);
 	if (r == -EINVAL) /* before Linux 6.15, no clones of detached mounts */
 		r = fd = fd_dup(s->connection.mount_fd);

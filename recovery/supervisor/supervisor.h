@@ -92,6 +92,13 @@ int __must_check supervisor_replace(struct supervisor *supervisor, bool planned,
  */
 void supervisor_check(struct supervisor *supervisor, uint64_t limit_ns);
 
+/*
+ * supervisor_retire - another connection has the volume's name from now on: this one goes on as
+ * `name`, for those who have files open, and ends by itself with the last of them and the last
+ * mount.
+ */
+void supervisor_retire(struct supervisor *supervisor, const char *name);
+
 /* supervisor_free - close all descriptors of a supervisor whose worker is gone. NULL is fine. */
 void supervisor_free(struct supervisor *supervisor);
 

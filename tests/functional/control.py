@@ -16,7 +16,8 @@ STARTING, SERVING, RESTARTING, DEAD = range(4)
 
 HEADER = struct.Struct("=IHHIIII")  # magic, version, type, size, serial, flags, reserved
 CONFIG = struct.Struct("=136sIIIIIIQQQ")  # id, flags, mode, consistency, group, max_read, reserved, timeouts, memory
-REQUEST_SIZE = HEADER.size + CONFIG.size
+SOURCE_MAX = 4096
+REQUEST_SIZE = HEADER.size + CONFIG.size + SOURCE_MAX
 CODE = struct.Struct("=iI512s")
 STATUS = struct.Struct("=184s72sQQQQQQQIIQiI352s")
 REPLY_SIZE = HEADER.size + CODE.size + STATUS.size
@@ -37,8 +38,13 @@ def config(volume="", flags=0, mode=AUTO, consistency=0, reserved=0, memory=0):
                        0, 0, memory)
 
 
-def request(kind, volume="", **kw):
-    return header(kind) + config(volume, **kw)
+def body(volume="", source="", **kw):
+    """All behind the header."""
+    return config(volume, **kw) + source.encode().ljust(SOURCE_MAX, b"\0")
+
+
+def request(kind, volume="", source="", **kw):
+    return header(kind) + body(volume, source, **kw)
 
 
 class Reply:

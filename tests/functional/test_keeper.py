@@ -459,7 +459,7 @@ def test_an_aborted_connection_is_dead_until_it_is_removed(keeper):
 
 def bad_packets():
     good = control.request(control.LIST)
-    body = control.config("v1")
+    body = control.body("v1")
     return {
         "noise": random.Random(7).randbytes(control.REQUEST_SIZE),
         "one byte": b"x",
@@ -499,7 +499,7 @@ def test_a_bad_packet_gets_one_answer_and_the_door(keeper, what):
 def test_another_version_is_told_so(keeper):
     with Control(keeper.run_dir) as c:
         other = control.VERSION + 1
-        reply = c.call(control.header(control.LIST, version=other, serial=42) + control.config())
+        reply = c.call(control.header(control.LIST, version=other, serial=42) + control.body())
         assert reply.code == -errno.EPROTONOSUPPORT and f"version {other}" in reply.text and reply.serial == 42
         assert c.receive() is None
 
