@@ -78,8 +78,9 @@ void supervisor_stop(struct supervisor *supervisor);
 
 /*
  * supervisor_replace - kill the worker, so that another takes over. `planned`: the next one is of
- * the program file as it is now, and no request is blamed. Returns 0 or -errno with *err set
- * (ERROR_BUSY) when no worker serves.
+ * the program file as it is now, and no request is blamed. If that one serves, the keeper's next
+ * workers are of that file too; if it does not, which is logged, all goes on with the file that
+ * there was. Returns 0 or -errno with *err set (ERROR_BUSY) when no worker serves.
  */
 int __must_check supervisor_replace(struct supervisor *supervisor, bool planned, struct error *err);
 
