@@ -158,7 +158,7 @@ static int run(const struct settings *settings, struct error *err)
 	_cleanup_close_ int lock_fd = -EBADF;
 	struct worker_program program = { .path = settings->worker,
 					  .log_level = settings->log_level };
-	int r = run_dir_lock(settings->run_dir, "keeper", &lock_fd, err);
+	int r = run_dir_lock(settings->run_dir, "keeper", 1000, &lock_fd, err);
 
 	if (r < 0)
 		return r;
