@@ -93,6 +93,8 @@ int control_check(const void *packet, size_t size, struct error *err)
 	case CONTROL_KILL:
 		return check_id(request.config.id, err);
 	case CONTROL_LIST:
+	case CONTROL_HANDOVER:
+	case CONTROL_HANDOVER_COMMIT:
 		return 0;
 	}
 	return error_set(err, ERROR_INVALID, -EBADMSG, "control request of unknown type %u",

@@ -35,6 +35,7 @@ struct supervisor {
 
 	enum volume_state state;
 	bool stopping;
+	bool yielding;	    /* the connection is another keeper's, as is the ledger's `end` */
 	struct child probe; /* before the connection is made */
 	struct loop_source probe_exit;
 	struct loop_timer probe_limit;
@@ -305,7 +306,8 @@ static void on_exit_event(void *context, uint32_t events)
 	forget_worker_events(s);
 	child_close(&s->worker);
 	explain_exit(s, &info);
-	note_end(s, &info);
+	if (!s->yielding)
+		note_end(s, &info);
 	worker_gone(s);
 }
 
@@ -326,7 +328,8 @@ static void on_limit(void *context)
 		  (int)pid);
 	forget_worker_events(s);
 	reaper_adopt(s->context->reaper, &s->worker);
-	if (s->stopping && fusectl_abort(s->context->fusectl_fd, minor(s->connection.dev)) < 0)
+	if (s->stopping && !s->yielding &&
+	    fusectl_abort(s->context->fusectl_fd, minor(s->connection.dev)) < 0)
 		log_warning("its connection could not be aborted and ends with it");
 	(void)snprintf(s->reason, sizeof(s->reason), "hangs in the kernel");
 	worker_gone(s);
@@ -463,8 +466,15 @@ static void note_lost_worker(struct supervisor *s)
 	(void)snprintf(s->reason, sizeof(s->reason), "it went down with its keeper");
 }
 
-int supervisor_adopt(const struct supervisor_context *context, struct adopted *adopted, void *owner,
-		     struct supervisor **ret, struct error *err)
+/* It noted itself how its workers ended (supervisor_announce). */
+static void note_handover(struct supervisor *s)
+{
+	atomic_fetch_add(&ledger_header(s->ledger)->restarts, 1);
+	(void)snprintf(s->reason, sizeof(s->reason), "it was replaced with its keeper");
+}
+
+int supervisor_adopt(const struct supervisor_context *context, struct adopted *adopted,
+		     bool planned, void *owner, struct supervisor **ret, struct error *err)
 {
 	struct supervisor *s =
 		supervisor_alloc(context, &ledger_header(adopted->ledger)->config, owner);
@@ -477,12 +487,34 @@ int supervisor_adopt(const struct supervisor_context *context, struct adopted *a
 	s->source_fd = adopted->source_fd;
 	s->memory = memory_limit_new(context->memory, s->config.id, s->config.memory_limit);
 	*adopted = ADOPTED_NONE;
-	note_lost_worker(s);
+	if (planned)
+		note_handover(s);
+	else
+		note_lost_worker(s);
 	s->state = VOLUME_RESTARTING;
 	s->down_since_ns = clock_now_ns();
 	on_restart(s);
 	*ret = s;
 	return 0;
+}
+
+const struct child *supervisor_announce(struct supervisor *s)
+{
+	struct ledger_header *header = ledger_header(s->ledger);
+
+	if (s->worker.pid != 0) {
+		atomic_store(&header->ended_ns, clock_now_ns());
+		atomic_store(&header->end, LEDGER_END_PLANNED);
+	}
+	return &s->worker;
+}
+
+void supervisor_yield(struct supervisor *s)
+{
+	s->yielding = s->stopping = true;
+	loop_disarm(&s->restart);
+	if (supervisor_announce(s)->pid == 0)
+		s->context->on_stopped(s->owner, s);
 }
 
 void supervisor_stop(struct supervisor *s)

@@ -649,14 +649,6 @@ def test_a_killed_keepers_socket_is_replaced(keeper):
     keeper.added()
 
 
-def test_a_second_keeper_on_the_same_directory_is_refused(keeper):
-    keeper.added()
-    second = subprocess.run([BUILD / "holdfast-keeper", "--run-dir", keeper.run_dir], capture_output=True, text=True,
-                            timeout=20)
-    assert second.returncode == 1 and "another keeper serves" in second.stderr
-    assert keeper.serving()
-
-
 def run_without(keeper, *wrapper):
     """The keeper started by way of a command that takes something away from it."""
     keeper.daemon.process = subprocess.Popen(
