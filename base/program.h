@@ -6,6 +6,12 @@
 #include "base/macros.h"
 
 /*
+ * program_path - the path of the running program's file in `buf` of `size` bytes, "" if that can't
+ * be told. To be asked at start: later the file may have been moved.
+ */
+void program_path(char *buf, size_t size);
+
+/*
  * program_find - the path of the helper program `name` in `buf` of `size` bytes: next to the running
  * program (also when that was replaced since it started), else in the directory that helpers are
  * installed to. Whether it is there shows when it is started. Returns buf.

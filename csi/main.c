@@ -28,6 +28,8 @@
 /* Together less than the 30 s that kubelet gives a pod to end. */
 #define DRAIN_MS 25000
 #define CANCEL_MS 2000
+#define LOCK_PATIENCE_MS 1000
+#define LOCK_AGAIN_US 100000
 
 static int check_health(const struct config *config)
 {
@@ -93,6 +95,24 @@ static int serve(const struct config *config, struct daemon *daemon, struct node
 	return 0;
 }
 
+/*
+ * A plugin that serves here ends soon where the pod is being replaced: its node's volumes are not
+ * left to nobody meanwhile. A signal ends the wait.
+ */
+static int wait_for_run_dir(const struct config *config, int *ret_fd, struct error *err)
+{
+	int r = run_dir_lock(config->run_dir, "plugin", LOCK_PATIENCE_MS, ret_fd, err);
+
+	if (r != -EADDRINUSE)
+		return r;
+	log_warning("%s; waiting until it ends", err->text);
+	while (r == -EADDRINUSE) {
+		(void)usleep(LOCK_AGAIN_US);
+		r = run_dir_lock(config->run_dir, "plugin", 0, ret_fd, err);
+	}
+	return r;
+}
+
 /* Only who holds the run directory may bind the sockets and touch volumes: so it comes before them,
  * and before the node service, which undoes what a predecessor left. */
 static int start(const struct config *config, int *ret_exit, struct error *err)
@@ -107,7 +127,7 @@ static int start(const struct config *config, int *ret_exit, struct error *err)
 	_cleanup_close_ int lock_fd = -EBADF;
 	_cleanup_(node_service_free_cleanup) struct node_service *node = NULL;
 	_cleanup_daemon_ struct daemon *daemon = NULL;
-	int r = run_dir_lock(config->run_dir, "plugin", &lock_fd, err);
+	int r = wait_for_run_dir(config, &lock_fd, err);
 
 	if (r == 0)
 		r = daemon_new(&daemon, err);

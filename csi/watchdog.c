@@ -260,7 +260,8 @@ static void on_gone(void *context, struct control_client *client)
 {
 }
 
-static bool next_status(void *context, uint64_t *cursor, struct volume_status *ret)
+static bool next_volume(void *context, uint64_t *cursor, struct volume_status *ret,
+			int ret_fds[ESCROW_FDS])
 {
 	return false;
 }
@@ -297,7 +298,8 @@ static int open_socket(struct watchdog *w, struct error *err)
 	if ((size_t)snprintf(path, sizeof(path), "%s/" PLUGIN_SOCKET_NAME,
 			     w->service->config.run_dir) >= sizeof(path))
 		return error_errno(err, -ENAMETOOLONG, "open the plugin's control socket");
-	return control_server_open(&w->loop, path, CLIENTS_MAX, &w->handler, &w->server, err);
+	return control_server_open(&w->loop, path, -EBADF, CLIENTS_MAX, &w->handler, &w->server,
+				   err);
 }
 
 static int open_all(struct watchdog *w, struct error *err)
@@ -362,7 +364,7 @@ int watchdog_new(struct node_service *service, struct watchdog **ret, struct err
 		.quit_fd = -EBADF,
 		.handler = { .request = on_request,
 			     .gone = on_gone,
-			     .next_status = next_status,
+			     .next_volume = next_volume,
 			     .context = w },
 		.pause_ns = SOON_NS,
 	};

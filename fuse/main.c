@@ -266,6 +266,7 @@ int main(int argc, char **argv)
 	struct error err = ERROR_INIT;
 
 	options_parse(&program, argc, argv);
+	(void)prctl(PR_SET_NAME, program.name); /* the keeper executes a descriptor */
 	if (!is_started_by_keeper())
 		return WORKER_EXIT_USAGE;
 	log_open("holdfast-fuse", LOG_LEVEL_INFO);

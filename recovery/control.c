@@ -108,6 +108,8 @@ int control_check(const void *packet, size_t size, struct error *err)
 		return *request.config.id ? check_id(request.config.id, err) : 0;
 	case CONTROL_LIST:
 	case CONTROL_WATCH:
+	case CONTROL_HANDOVER:
+	case CONTROL_HANDOVER_COMMIT:
 		return 0;
 	}
 	return error_set(err, ERROR_INVALID, -EBADMSG, "control request of unknown type %u",

@@ -31,6 +31,17 @@
  *                                       and healed
  *   CONTROL_SWAP     -                  holdfast-csi's too, once the volume is mounted everywhere
  *                                       from the directory `source`
+ *   CONTROL_HANDOVER -                  one a volume with what an escrow holds, one a client with
+ *                                       its connection and no id (CONTROL_MORE set), then one
+ *                                       without; for the keeper that is to come
+ *   CONTROL_HANDOVER_COMMIT  -          one, with the lock of the run directory and the listening
+ *                                       socket
+ *
+ * A handover is all or nothing. It is refused with ERROR_BUSY while somebody waits for an answer.
+ * From the first reply until the same client commits, goes away or is slow the keeper takes no
+ * other connection or request: they wait for the one that goes on. Once it has answered the commit
+ * the keeper starts no more workers. It ends those that it has when the client closes the
+ * connection, which it does as soon as its own wait for their locks, and then itself.
  *
  * The mount is detached, the receiver attaches it. Each reply has one of its own where the kernel
  * clones detached mounts (Linux 6.15); before, it is always the same one, which would move when it
@@ -69,6 +80,8 @@ enum control_type {
 	CONTROL_HEAL = 12,
 	CONTROL_REPLACE = 13,
 	CONTROL_SWAP = 14,
+	CONTROL_HANDOVER = 9,
+	CONTROL_HANDOVER_COMMIT = 20,
 };
 
 /* The descriptors that a volume's connection lives by, in the order in which they travel. */
@@ -78,6 +91,13 @@ enum escrow_fd {
 	ESCROW_LEDGER,
 	ESCROW_SOURCE,
 	ESCROW_FDS,
+};
+
+/* The descriptors of a reply to CONTROL_HANDOVER_COMMIT. */
+enum handover_fd {
+	HANDOVER_LOCK,
+	HANDOVER_SOCKET,
+	HANDOVER_FDS,
 };
 
 #define ESCROW_NONE                            \
@@ -102,7 +122,7 @@ struct control_header {
 
 struct control_request {
 	struct control_header header;
-	struct volume_config config; /* ADD, REPLACE: all of it; LIST, WATCH: unused; else the id */
+	struct volume_config config; /* ADD, REPLACE: all of it; LIST, WATCH, HANDOVER*: unused; else the id */
 	char source[CONTROL_SOURCE_MAX]; /* SWAP: an absolute path; else all zero */
 };
 
@@ -140,7 +160,7 @@ struct control_reply {
 	int32_t code;		     /* 0 or -errno */
 	uint32_t kind;		     /* enum error_kind, with code != 0 */
 	char text[512];		     /* for the operator, with code != 0 */
-	struct volume_status status; /* ADD, MOUNT, LIST, ESCROW, ADOPT */
+	struct volume_status status; /* ADD, MOUNT, LIST, ESCROW, ADOPT, HANDOVER */
 };
 
 /* volume_state_name - "starting", "serving", "restarting", "dead". */

@@ -12,6 +12,7 @@
 #include "base/log.h"
 
 #define ACCEPT_PAUSE_NS (100 * NSEC_PER_MSEC) /* after accept(2) failed for want of something */
+#define HOLD_LIMIT_NS (10 * NSEC_PER_SEC)
 
 struct control_server {
 	struct loop *loop;
@@ -20,6 +21,8 @@ struct control_server {
 	int fd;
 	struct loop_source listen;
 	struct loop_timer pause;
+	struct control_client *holder; /* NULL: all clients are served */
+	struct loop_timer hold_limit;
 	struct control_client *clients;
 	size_t n_clients, max_clients;
 };
@@ -27,6 +30,49 @@ struct control_server {
 struct control_client *control_server_clients(struct control_server *server)
 {
 	return server->clients;
+}
+
+int control_server_fd(const struct control_server *server)
+{
+	return server->fd;
+}
+
+struct control_client *control_server_holder(const struct control_server *server)
+{
+	return server->holder;
+}
+
+static bool is_served(const struct control_client *client)
+{
+	return !client->server->holder || client->server->holder == client;
+}
+
+static void listen_again(struct control_server *server)
+{
+	loop_change(server->loop, &server->listen, server->holder ? 0 : EPOLLIN);
+}
+
+/* After a change of the holder: who is heard now. */
+static void hear(struct control_server *server)
+{
+	listen_again(server);
+	for (struct control_client *c = server->clients; c; c = c->next)
+		if (!c->busy)
+			loop_change(server->loop, &c->source, is_served(c) ? EPOLLIN : 0);
+}
+
+void control_server_hold(struct control_server *server, struct control_client *client)
+{
+	server->holder = client;
+	hear(server);
+	loop_arm(server->loop, &server->hold_limit, clock_now_ns() + HOLD_LIMIT_NS);
+}
+
+static void end_hold(struct control_server *server)
+{
+	server->holder = NULL;
+	loop_disarm(&server->hold_limit);
+	hear(server);
 }
 
 /* Forgets and frees a client; `gone` is not called. */
@@ -42,7 +88,17 @@ static void drop(struct control_client *client)
 	server->n_clients--;
 	loop_drop(server->loop, &client->source);
 	close_fd(&fd);
+	if (server->holder == client)
+		end_hold(server);
 	free(client);
+}
+
+static void on_hold_limit(void *context)
+{
+	struct control_server *server = context;
+
+	log_warning("control socket: the next keeper does not come to an end and is turned away");
+	drop(server->holder);
 }
 
 static void client_gone(struct control_client *client)
@@ -76,7 +132,7 @@ static void client_idle(struct control_client *client)
 	client->busy = client->listing = false;
 	client->waits_for = NULL;
 	client->since_ns = clock_now_ns();
-	loop_change(client->server->loop, &client->source, EPOLLIN);
+	loop_change(client->server->loop, &client->source, is_served(client) ? EPOLLIN : 0);
 }
 
 static int answer(struct control_client *client, const struct control_reply *reply, const int *fds,
@@ -102,6 +158,11 @@ int control_client_reply(struct control_client *client, const struct volume_stat
 	return answer(client, &reply, fds, n);
 }
 
+void control_client_watch(struct control_client *client)
+{
+	client->watching = true;
+}
+
 void control_client_tell(struct control_client *client, const struct volume_status *status)
 {
 	struct control_reply reply = reply_to(&client->request);
@@ -119,20 +180,51 @@ void control_client_fail(struct control_client *client, const struct error *err)
 	(void)answer(client, &reply, NULL, 0);
 }
 
+/* What is next in a list: a volume, another client, or nothing. */
+struct item {
+	uint64_t cursor;
+	struct control_client *client;
+	int fds[ESCROW_FDS];
+	size_t n_fds;
+};
+
+static bool next_item(const struct control_client *client, struct item *ret,
+		      struct volume_status *ret_status)
+{
+	const struct control_handler *handler = client->server->handler;
+	bool all = client->request.type == CONTROL_HANDOVER;
+	struct control_client *c = all ? client->server->clients : NULL;
+
+	*ret = (struct item){ .cursor = client->cursor };
+	if (handler->next_volume(handler->context, &ret->cursor, ret_status, ret->fds)) {
+		ret->n_fds = all ? ESCROW_FDS : 0;
+		return true;
+	}
+	/* one that watches has to notice that the keeper is another */
+	while (c && (c == client || c->offered || c->watching))
+		c = c->next;
+	if (!c)
+		return false;
+	ret->client = c;
+	ret->fds[0] = c->source.fd;
+	ret->n_fds = 1;
+	return true;
+}
+
 /* Sends as much of the list as the client takes now. */
 static void go_on_listing(struct control_client *client)
 {
-	const struct control_handler *handler = client->server->handler;
 	bool more = true;
 
 	while (more) {
 		struct control_reply reply = reply_to(&client->request);
-		uint64_t cursor = client->cursor;
+		struct item item;
 		int r;
 
-		more = handler->next_status(handler->context, &cursor, &reply.status);
+		more = next_item(client, &item, &reply.status);
 		reply.header.flags = more ? CONTROL_MORE : 0;
-		r = socket_send(client->source.fd, &reply, sizeof(reply), NULL, 0, MSG_DONTWAIT);
+		r = socket_send(client->source.fd, &reply, sizeof(reply), item.fds, item.n_fds,
+				MSG_DONTWAIT);
 		if (r == -EAGAIN) {
 			loop_change(client->server->loop, &client->source, EPOLLOUT);
 			return;
@@ -141,9 +233,20 @@ static void go_on_listing(struct control_client *client)
 			drop(client);
 			return;
 		}
-		client->cursor = cursor;
+		client->cursor = item.cursor;
+		if (item.client)
+			item.client->offered = true;
 	}
 	client_idle(client);
+}
+
+void control_client_list(struct control_client *client)
+{
+	client->listing = true;
+	client->cursor = 0;
+	for (struct control_client *c = client->server->clients; c; c = c->next)
+		c->offered = false;
+	go_on_listing(client);
 }
 
 /* Something that is no request: one reply, and the end. */
@@ -171,9 +274,7 @@ static void take_request(struct control_client *client, const struct control_req
 	client->request = request->header;
 	client->busy = true;
 	if (request->header.type == CONTROL_LIST) {
-		client->listing = true;
-		client->cursor = 0;
-		go_on_listing(client);
+		control_client_list(client);
 		return;
 	}
 	loop_change(client->server->loop, &client->source, 0); /* the next one has to wait */
@@ -223,6 +324,15 @@ static bool has_unread_data(const struct control_client *client)
 	return recv(client->source.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+bool control_server_is_idle(const struct control_server *server,
+			    const struct control_client *except)
+{
+	for (const struct control_client *c = server->clients; c; c = c->next)
+		if (c != except && c->busy && !c->watching)
+			return false;
+	return true;
+}
+
 /* Drops the client that has waited for longest without anything to do, or to read its list. */
 static bool drop_one_idle(struct control_server *server)
 {
@@ -239,8 +349,7 @@ static bool drop_one_idle(struct control_server *server)
 	return true;
 }
 
-/* A client that may be served gets an entry; the descriptor is consumed. */
-static void welcome(struct control_server *server, int client_fd)
+void control_server_welcome(struct control_server *server, int client_fd)
 {
 	_cleanup_close_ int fd = client_fd;
 	_cleanup_free_ struct control_client *client = NULL;
@@ -277,9 +386,7 @@ static void pause_accepting(struct control_server *server)
 
 static void on_pause_over(void *context)
 {
-	struct control_server *server = context;
-
-	loop_change(server->loop, &server->listen, EPOLLIN);
+	listen_again(context);
 }
 
 static void on_connect(void *context, uint32_t events)
@@ -293,7 +400,7 @@ static void on_connect(void *context, uint32_t events)
 	}
 	fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd >= 0) {
-		welcome(server, fd);
+		control_server_welcome(server, fd);
 		return;
 	}
 	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
@@ -305,12 +412,13 @@ static void on_connect(void *context, uint32_t events)
 
 DEFINE_CLEANUP(struct control_server *, control_server_close);
 
-int control_server_open(struct loop *loop, const char *path, size_t max_clients,
+int control_server_open(struct loop *loop, const char *path, int listen_fd, size_t max_clients,
 			const struct control_handler *handler, struct control_server **ret,
 			struct error *err)
 {
 	_cleanup_(control_server_close_cleanup) struct control_server *server =
 		malloc(sizeof(*server));
+	_cleanup_close_ int inherited = listen_fd;
 	int r;
 
 	if (!server)
@@ -321,9 +429,10 @@ int control_server_open(struct loop *loop, const char *path, size_t max_clients,
 		.fd = -EBADF,
 		.listen = { .fd = -EBADF, .ready = on_connect, .context = server },
 		.pause = { .fire = on_pause_over, .context = server },
+		.hold_limit = { .fire = on_hold_limit, .context = server },
 		.max_clients = max_clients,
 	};
-	server->fd = socket_listen(path, err);
+	server->fd = inherited >= 0 ? TAKE_FD(inherited) : socket_listen(path, err);
 	if (server->fd < 0)
 		return server->fd;
 	server->path = strdup(path);
@@ -336,17 +445,33 @@ int control_server_open(struct loop *loop, const char *path, size_t max_clients,
 	return 0;
 }
 
-void control_server_close(struct control_server *server)
+/* All but the socket's file. */
+static void shut(struct control_server *server)
 {
-	if (!server)
-		return;
 	while (server->clients)
 		drop(server->clients);
 	loop_disarm(&server->pause);
 	loop_drop(server->loop, &server->listen);
 	close_fd(&server->fd);
-	if (server->path)
-		(void)unlink(server->path);
 	free(server->path);
 	free(server);
+}
+
+int control_server_leave(struct control_server *server)
+{
+	struct loop_source *source = &server->holder->source;
+	int fd = source->fd;
+
+	loop_drop(server->loop, source);
+	shut(server);
+	return fd;
+}
+
+void control_server_close(struct control_server *server)
+{
+	if (!server)
+		return;
+	if (server->path)
+		(void)unlink(server->path);
+	shut(server);
 }

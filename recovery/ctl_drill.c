@@ -90,6 +90,10 @@ int ctl_replace(const char *run_dir, const char *id, bool planned, FILE *out, st
 
 	if (r < 0)
 		return r;
+	if (planned && after.restarts > before.restarts + 1)
+		return error_set(err, ERROR_PRECONDITION, -EAGAIN,
+				 "volume '%s' is served, but not every new worker lived: %s", id,
+				 after.reason);
 	(void)fprintf(out, "volume %s: worker %d took over from %d within %.1f ms\n", id,
 		      after.worker_pid, before.worker_pid,
 		      (double)(clock_now_ns() - begin) / (double)NSEC_PER_MSEC);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <sys/epoll.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -18,8 +19,13 @@
 #define CLIENTS_MAX 256
 #define CHECKS_PER_LIMIT 4
 #define LISTEN_PATIENCE_MS 1000
+/*
+ * For a successor to have its workers started. They wait for the locks of ours; not for ever, as
+ * one of ours may be stuck in the kernel, but longer than this (fuse/main.c).
+ */
+#define YIELD_LIMIT_NS NSEC_PER_SEC
 #define VOLUME_FDS 8 /* device, mount, ledger, source, pidfd, status; two more at each start */
-#define OWN_FDS 28   /* with a worker in store, and one more at its start */
+#define OWN_FDS 32   /* with a worker in store, and two more children at their start */
 
 struct entry {
 	struct keeper *keeper;
@@ -45,6 +51,12 @@ struct keeper {
 	size_t n_entries;
 	uint64_t last_serial;
 	bool ending;
+	int lock_fd;
+	int oom_score_adj;
+	int successor_fd; /* it has all that we had, and is starting its workers; else -EBADF */
+	struct loop_source successor;
+	struct loop_timer yield_limit;
+	bool has_successor;
 };
 
 struct keeper_limits keeper_limits_for(uint64_t nofile)
@@ -119,7 +131,7 @@ static void on_stopped(void *owner, struct supervisor *supervisor)
 	struct control_client *client;
 
 	unlink_entry(entry);
-	log_info("volume removed");
+	log_info(k->ending ? "volume let go" : "volume removed");
 	while ((client = find_waiting(k, entry)))
 		if (control_client_reply(client, NULL, NULL, 0) < 0)
 			log_debug("the client of a removal did not wait for its end");
@@ -205,7 +217,7 @@ static void on_dead(void *owner, struct supervisor *supervisor)
 	for (struct control_client *c = k->server ? control_server_clients(k->server) : NULL; c;
 	     c = next) {
 		next = c->next;
-		if (c->busy && c->request.type == CONTROL_WATCH)
+		if (c->watching)
 			control_client_tell(c, &status);
 	}
 	if (status.config.flags & VOLUME_RETIRED)
@@ -292,28 +304,39 @@ static int add(struct keeper *k, struct control_client *client,
 	return 0;
 }
 
-/* For a volume that comes out of escrow nobody waits: from now on it is like any other. */
+/* Nobody waits for a volume that is adopted: from now on it is like any other. */
+static int go_on_with(struct keeper *k, struct adopted *adopted, bool planned, struct entry **ret,
+		      struct error *err)
+{
+	_cleanup_free_ struct entry *entry = malloc(sizeof(*entry));
+	int r;
+
+	if (!entry)
+		return error_errno(err, -ENOMEM, "adopt a volume");
+	*entry = (struct entry){ .keeper = k };
+	r = supervisor_adopt(&k->context, adopted, planned, entry, &entry->supervisor, err);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(entry);
+	link_entry(k, *ret);
+	return 0;
+}
+
 static int adopt(struct keeper *k, struct control_client *client, const char *id,
 		 int fds[SOCKET_FDS_MAX], struct error *err)
 {
 	_cleanup_(adopted_close) struct adopted adopted = ADOPTED_NONE;
-	_cleanup_free_ struct entry *entry = NULL;
 	struct volume_status status;
+	struct entry *entry;
 	int r = check_room(k, id, err);
 
 	if (r >= 0)
 		r = adopted_open(id, fds, &adopted, err);
-	if (r < 0)
-		return r;
-	entry = malloc(sizeof(*entry));
-	if (!entry)
-		return error_errno(err, -ENOMEM, "adopt a volume");
-	*entry = (struct entry){ .keeper = k };
-	r = supervisor_adopt(&k->context, &adopted, entry, &entry->supervisor, err);
+	if (r >= 0)
+		r = go_on_with(k, &adopted, false, &entry, err);
 	if (r < 0)
 		return r;
 	supervisor_status(entry->supervisor, &status);
-	link_entry(k, TAKE_PTR(entry));
 	log_info("volume adopted from escrow");
 	if (control_client_reply(client, &status, NULL, 0) < 0)
 		log_debug("whoever held the volume in escrow did not wait");
@@ -392,6 +415,106 @@ static int replace(struct keeper *k, struct control_client *client,
 	return r;
 }
 
+/* Nobody waits for anything, but the client that asks; no volume comes or goes. */
+static int check_settled(const struct keeper *k, const struct control_client *except,
+			 struct error *err)
+{
+	bool settled = !k->ending && !control_server_holder(k->server) &&
+		       control_server_is_idle(k->server, except);
+
+	for (const struct entry *e = k->entries; e; e = e->next)
+		settled = settled && !e->adder && !e->stopping;
+	if (settled)
+		return 0;
+	return error_set(err, ERROR_BUSY, -EBUSY, "the keeper is in the middle of something else");
+}
+
+static int hand_over(struct keeper *k, struct control_client *client, struct error *err)
+{
+	int r = check_settled(k, client, err);
+
+	if (r < 0)
+		return r;
+	log_info("another keeper asks for what there is");
+	control_server_hold(k->server, client);
+	control_client_list(client);
+	return 0;
+}
+
+/* Ends all workers, and then the loop. */
+static void let_go(struct keeper *k)
+{
+	loop_disarm(&k->yield_limit);
+	loop_drop(k->loop, &k->successor);
+	close_fd(&k->successor_fd);
+	if (!k->entries)
+		loop_end(k->loop);
+	for (struct entry *e = k->entries, *next; e; e = next) {
+		next = e->next;
+		if (!e->stopping)
+			stop_entry(e);
+	}
+}
+
+static void on_successor(void *context, uint32_t events)
+{
+	let_go(context);
+}
+
+static void on_yield_limit(void *context)
+{
+	log_warning("the next keeper has not started its workers yet; ours end now");
+	let_go(context);
+}
+
+/* Volumes that were served live on, if anybody else has what they live by. */
+static void yield_all(struct keeper *k)
+{
+	k->ending = true;
+	for (struct entry *e = k->entries, *next; e; e = next) {
+		next = e->next;
+		if (e->adder)
+			e->adder = NULL;
+		else if (!e->stopping)
+			supervisor_yield(e->supervisor);
+	}
+}
+
+/* From now on all is the successor's; our workers serve until it closes the connection. */
+static void yield(struct keeper *k)
+{
+	struct error err = ERROR_INIT;
+
+	k->has_successor = true;
+	k->successor_fd = control_server_leave(TAKE_PTR(k->server));
+	memory_limits_leave(k->context.memory);
+	yield_all(k);
+	loop_arm(k->loop, &k->yield_limit, clock_now_ns() + YIELD_LIMIT_NS);
+	if (loop_add(k->loop, &k->successor, k->successor_fd, EPOLLIN, &err) >= 0)
+		return;
+	log_warning("the next keeper can't be waited for: %s", err.text);
+	let_go(k);
+}
+
+static int commit_handover(struct keeper *k, struct control_client *client, struct error *err)
+{
+	int fds[HANDOVER_FDS];
+
+	fds[HANDOVER_LOCK] = k->lock_fd;
+	fds[HANDOVER_SOCKET] = control_server_fd(k->server);
+	if (control_server_holder(k->server) != client)
+		return error_set(err, ERROR_PRECONDITION, -EINVAL,
+				 "nothing was asked for that could be committed");
+	if (control_client_reply(client, NULL, fds, ARRAY_SIZE(fds)) < 0) {
+		log_warning("the next keeper went away; this one goes on");
+		return 0;
+	}
+	log_notice("ending: another keeper goes on with %zu volumes", k->n_entries);
+	notify_stopping();
+	yield(k);
+	return 0;
+}
+
 static void on_request(void *context, struct control_client *client,
 		       const struct control_request *request, int fds[SOCKET_FDS_MAX])
 {
@@ -408,12 +531,18 @@ static void on_request(void *context, struct control_client *client,
 		r = escrow(k, client, request->config.id, &err);
 	else if (request->header.type == CONTROL_ADOPT)
 		r = adopt(k, client, request->config.id, fds, &err);
+	else if (request->header.type == CONTROL_HANDOVER)
+		r = hand_over(k, client, &err);
+	else if (request->header.type == CONTROL_HANDOVER_COMMIT)
+		r = commit_handover(k, client, &err);
 	else if (request->header.type == CONTROL_REMOVE)
 		remove_volume(k, client, request->config.id);
 	else if (request->header.type == CONTROL_HEAL || request->header.type == CONTROL_SWAP)
 		r = error_set(&err, ERROR_UNIMPLEMENTED, -EOPNOTSUPP,
 			      "the keeper heals and swaps nothing: ask holdfast-csi");
-	else if (request->header.type != CONTROL_WATCH) /* which waits for on_dead */
+	else if (request->header.type == CONTROL_WATCH)
+		control_client_watch(client);
+	else
 		r = replace(k, client, request, &err);
 	if (r < 0) {
 		log_warning("request refused: %s", err.text);
@@ -434,7 +563,8 @@ static void on_client_gone(void *context, struct control_client *client)
 	stop_entry(entry);
 }
 
-static bool next_status(void *context, uint64_t *cursor, struct volume_status *ret)
+static bool next_volume(void *context, uint64_t *cursor, struct volume_status *ret,
+			int ret_fds[ESCROW_FDS])
 {
 	struct keeper *k = context;
 	struct entry *entry = k->entries;
@@ -445,6 +575,7 @@ static bool next_status(void *context, uint64_t *cursor, struct volume_status *r
 		return false;
 	*cursor = entry->serial;
 	supervisor_status(entry->supervisor, ret);
+	supervisor_escrow(entry->supervisor, ret_fds);
 	return true;
 }
 
@@ -468,11 +599,11 @@ static void on_check(void *context)
 }
 
 /* Nobody else is a keeper here (run_dir.h), but one that was killed may not have ended wholly. */
-static int listen_patiently(struct keeper *k, const char *path, struct error *err)
+static int listen_patiently(struct keeper *k, const char *path, int listen_fd, struct error *err)
 {
 	for (int ms = 0;; ms++) {
-		int r = control_server_open(k->loop, path, k->limits.clients, &k->handler,
-					    &k->server, err);
+		int r = control_server_open(k->loop, path, listen_fd, k->limits.clients,
+					    &k->handler, &k->server, err);
 
 		if (r != -EADDRINUSE || ms == LISTEN_PATIENCE_MS)
 			return r;
@@ -482,16 +613,36 @@ static int listen_patiently(struct keeper *k, const char *path, struct error *er
 
 DEFINE_CLEANUP(struct keeper *, keeper_free);
 
-int keeper_open(struct loop *loop, const char *run_dir, const struct worker_program *program,
-		struct keeper_limits limits, uint64_t hang_limit_ns, struct keeper **ret,
-		struct error *err)
+/* The volumes of the keeper before, all at once, so that its workers can end. */
+static void take_over(struct keeper *k, struct handover *from)
 {
-	_cleanup_(keeper_free_cleanup) struct keeper *k = malloc(sizeof(*k));
-	char path[PATH_MAX];
-	int r;
+	const uint64_t due_ns = clock_now_ns() + YIELD_LIMIT_NS;
+	size_t n = 0;
+
+	for (size_t i = 0; i < from->n_volumes; i++) {
+		struct handover_volume *v = &from->volumes[i];
+		struct error err = ERROR_INIT;
+		struct entry *entry;
+
+		LOG_FIELD("VOLUME_ID", v->id);
+		if (clock_now_ns() > due_ns)
+			handover_finish(from, &k->reaper);
+		if (go_on_with(k, &v->adopted, true, &entry, &err) >= 0)
+			n++;
+		else
+			log_error("volume not taken over: %s", err.text);
+	}
+	handover_finish(from, &k->reaper);
+	if (n)
+		log_notice("%zu volumes taken over from the keeper before", n);
+}
+
+static struct keeper *keeper_alloc(struct loop *loop, const struct keeper_params *params)
+{
+	struct keeper *k = malloc(sizeof(*k));
 
 	if (!k)
-		return error_errno(err, -ENOMEM, "start the keeper");
+		return NULL;
 	*k = (struct keeper){
 		.loop = loop,
 		.reaper = { .loop = loop },
@@ -505,22 +656,42 @@ int keeper_open(struct loop *loop, const char *run_dir, const struct worker_prog
 			     .on_stopped = on_stopped },
 		.handler = { .request = on_request,
 			     .gone = on_client_gone,
-			     .next_status = next_status,
+			     .next_volume = next_volume,
 			     .context = k },
-		.limits = limits,
+		.limits = params->limits,
 		.check = { .fire = on_check, .context = k },
-		.hang_limit_ns = hang_limit_ns,
+		.hang_limit_ns = params->hang_limit_ns,
+		.lock_fd = params->lock_fd,
+		.oom_score_adj = params->program.oom_score_adj,
+		.successor_fd = -EBADF,
+		.successor = { .fd = -EBADF, .ready = on_successor, .context = k },
+		.yield_limit = { .fire = on_yield_limit, .context = k },
 	};
-	standby_init(&k->standby, loop, &k->reaper, program);
+	standby_init(&k->standby, loop, &k->reaper, &params->program);
+	return k;
+}
+
+int keeper_open(struct loop *loop, const struct keeper_params *params, struct handover *from,
+		struct keeper **ret, struct error *err)
+{
+	_cleanup_(keeper_free_cleanup) struct keeper *k = keeper_alloc(loop, params);
+	char path[PATH_MAX];
+	int r;
+
+	if (!k)
+		return error_errno(err, -ENOMEM, "start the keeper");
 	open_fusectl(k);
-	r = memory_limits_open(run_dir, &k->context.memory, err);
+	r = memory_limits_open(params->run_dir, &k->context.memory, err);
 	if (r < 0)
 		return r;
-	(void)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, run_dir);
-	r = listen_patiently(k, path, err);
+	(void)snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET_NAME, params->run_dir);
+	r = listen_patiently(k, path, TAKE_FD(from->listen_fd), err);
 	if (r < 0)
 		return r;
-	if (hang_limit_ns)
+	for (size_t i = 0; i < from->n_clients; i++)
+		control_server_welcome(k->server, TAKE_FD(from->clients[i]));
+	take_over(k, from);
+	if (k->hang_limit_ns)
 		on_check(k);
 	*ret = TAKE_PTR(k);
 	return 0;
@@ -530,16 +701,72 @@ void keeper_end(struct keeper *k)
 {
 	if (k->ending)
 		return;
-	k->ending = true;
 	control_server_close(TAKE_PTR(k->server));
-	if (!k->entries)
-		loop_end(k->loop);
-	for (struct entry *e = k->entries, *next; e; e = next) {
-		next = e->next;
-		e->adder = NULL;
-		if (!e->stopping)
-			stop_entry(e);
-	}
+	yield_all(k);
+	let_go(k);
+}
+
+size_t keeper_volumes(const struct keeper *k)
+{
+	return k->n_entries;
+}
+
+bool keeper_has_successor(const struct keeper *k)
+{
+	return k->has_successor;
+}
+
+/* What keeper_collect has together. */
+struct collection {
+	struct handover handover;
+	struct error *err;
+	int code;
+};
+
+static void collection_done(struct collection *c)
+{
+	handover_forget(&c->handover);
+}
+
+static void collect_child(void *context, const struct child *child)
+{
+	struct collection *c = context;
+
+	if (c->code >= 0 && child->pid != 0)
+		c->code = handover_add_child(&c->handover, child->pid, child->pidfd, c->err);
+}
+
+static void collect_volume(struct collection *c, const struct entry *entry)
+{
+	int fds[ESCROW_FDS];
+
+	supervisor_escrow(entry->supervisor, fds);
+	c->code = handover_add(&c->handover, supervisor_id(entry->supervisor), fds, c->err);
+	collect_child(c, supervisor_announce(entry->supervisor));
+}
+
+int keeper_collect(struct keeper *k, struct handover *ret, struct error *err)
+{
+	_cleanup_(collection_done) struct collection c = { .handover = HANDOVER_NONE, .err = err };
+
+	c.code = check_settled(k, NULL, err);
+	if (c.code < 0)
+		return c.code;
+	for (const struct entry *e = k->entries; c.code >= 0 && e; e = e->next)
+		collect_volume(&c, e);
+	for (struct control_client *client = control_server_clients(k->server);
+	     c.code >= 0 && client; client = client->next)
+		c.code = handover_add_client(&c.handover, client->source.fd, err);
+	collect_child(&c, &k->standby.child);
+	reaper_each(&k->reaper, collect_child, &c);
+	if (c.code < 0)
+		return c.code;
+	c.handover.lock_fd = k->lock_fd;
+	c.handover.listen_fd = control_server_fd(k->server);
+	c.handover.oom_score_adj = k->oom_score_adj;
+	*ret = c.handover;
+	c.handover = HANDOVER_NONE;
+	return 0;
 }
 
 void keeper_free(struct keeper *k)
@@ -548,6 +775,9 @@ void keeper_free(struct keeper *k)
 		return;
 	control_server_close(k->server);
 	loop_disarm(&k->check);
+	loop_disarm(&k->yield_limit);
+	loop_drop(k->loop, &k->successor);
+	close_fd(&k->successor_fd);
 	for (struct entry *e = k->entries, *next; e; e = next) {
 		next = e->next;
 		unlink_entry(e);

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/macros.h"
+#include "recovery/handover.h"
 #include "recovery/loop.h"
 #include "recovery/supervisor/worker.h"
 
@@ -19,20 +20,41 @@ struct keeper_limits {
  */
 struct keeper_limits keeper_limits_for(uint64_t nofile);
 
+struct keeper_params {
+	const char *run_dir;
+	int lock_fd; /* its lock, which goes to the next keeper with the volumes */
+	struct worker_program program;
+	struct keeper_limits limits;
+	uint64_t hang_limit_ns; /* 0: a worker that does not get on is not killed (progress.h) */
+};
+
 struct keeper;
 
 /*
- * keeper_open - serve RUN_DIR/keeper.sock. A worker that does not get on for hang_limit_ns is
- * killed (progress.h); 0: never. `loop`, `program` and what they point at are borrowed. *ret is
- * owned by the caller. Returns 0 or -errno with *err set.
+ * keeper_open - serve RUN_DIR/keeper.sock, and go on with what *from brings of the keeper before,
+ * which is taken. `loop` and what `params` points at are borrowed. *ret is owned by the caller.
+ * Returns 0 or -errno with *err set.
  */
-int __must_check keeper_open(struct loop *loop, const char *run_dir,
-			     const struct worker_program *program, struct keeper_limits limits,
-			     uint64_t hang_limit_ns, struct keeper **ret, struct error *err);
+int __must_check keeper_open(struct loop *loop, const struct keeper_params *params,
+			     struct handover *from, struct keeper **ret, struct error *err);
 
-/* keeper_end - take no more requests, end all volumes, then end the loop. It takes seconds at most.
+/*
+ * keeper_end - take no more requests, let go of all volumes, then end the loop. It takes seconds at
+ * most. Volumes whose descriptors somebody else holds, as an escrow, live on without a worker.
  */
 void keeper_end(struct keeper *keeper);
+
+/* keeper_volumes - how many there are. */
+size_t keeper_volumes(const struct keeper *keeper);
+
+/* keeper_has_successor - whether the loop ended because another keeper goes on with the volumes. */
+bool keeper_has_successor(const struct keeper *keeper);
+
+/*
+ * keeper_collect - all that the next image of this process needs, borrowed: handover_forget it.
+ * Returns 0, or -errno with *err set: ERROR_BUSY while somebody waits for an answer.
+ */
+int __must_check keeper_collect(struct keeper *keeper, struct handover *ret, struct error *err);
 
 /* keeper_free - NULL is fine. */
 void keeper_free(struct keeper *keeper);

@@ -91,10 +91,9 @@ static const struct peer *peer_of(const struct keeper_call *call)
 								      : &keeper_peer;
 }
 
-/* Connects and sends the request with `n_fds` descriptors. */
-static int begin(struct keeper_call *call, const char *run_dir, int timeout_ms,
-		 const struct volume_config *config, const int *fds, size_t n_fds,
-		 struct error *err)
+/* Sends the request with `n_fds` descriptors on the call's connection. */
+static int send_request(struct keeper_call *call, const struct volume_config *config,
+			const int *fds, size_t n_fds)
 {
 	static atomic_uint serials;
 	struct control_request request = {
@@ -104,18 +103,27 @@ static int begin(struct keeper_call *call, const char *run_dir, int timeout_ms,
 			    .size = sizeof(request),
 			    .serial = atomic_fetch_add(&serials, 1) + 1 },
 	};
-	int r;
 
 	if (config)
 		request.config = *config;
 	if (call->source)
 		(void)snprintf(request.source, sizeof(request.source), "%s", call->source);
 	call->serial = request.header.serial;
+	return socket_send(call->fd, &request, sizeof(request), fds, n_fds, 0);
+}
+
+/* Connects and sends the request. */
+static int begin(struct keeper_call *call, const char *run_dir, int timeout_ms,
+		 const struct volume_config *config, const int *fds, size_t n_fds,
+		 struct error *err)
+{
+	int r;
+
 	call->due_ns = clock_now_ns() + (uint64_t)MAX_OF(timeout_ms, 1) * NSEC_PER_MSEC;
 	call->fd = connect_to(peer_of(call), run_dir, timeout_ms, err);
 	if (call->fd < 0)
 		return call->fd;
-	r = socket_send(call->fd, &request, sizeof(request), fds, n_fds, 0);
+	r = send_request(call, config, fds, n_fds);
 	if (r == -EAGAIN)
 		return timed_out(err);
 	return r < 0 ? unavailable(peer_of(call), run_dir, r, err) : 0;
@@ -177,6 +185,16 @@ static int read_reply(struct keeper_call *call, struct control_reply *ret, struc
 	return ret->code != 0 ? take_failure(ret, err) : 0;
 }
 
+static int check_fds(const struct keeper_call *call, size_t n_wanted, struct error *err)
+{
+	for (size_t i = 0; i < n_wanted; i++)
+		if (call->fds[i] < 0)
+			return error_set(err, ERROR_UNAVAILABLE, -EBADMSG,
+					 "the keeper answered without the descriptors that belong "
+					 "to it");
+	return 0;
+}
+
 /* A call with one reply, which has to bring `n_wanted` descriptors. */
 static int call_once(struct keeper_call *call, const char *run_dir, int timeout_ms,
 		     const struct volume_config *config, const int *fds, size_t n_fds,
@@ -186,14 +204,7 @@ static int call_once(struct keeper_call *call, const char *run_dir, int timeout_
 
 	if (r >= 0)
 		r = read_reply(call, ret, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < n_wanted; i++)
-		if (call->fds[i] < 0)
-			return error_set(err, ERROR_UNAVAILABLE, -EBADMSG,
-					 "the keeper answered without the descriptors that belong "
-					 "to it");
-	return 0;
+	return r < 0 ? r : check_fds(call, n_wanted, err);
 }
 
 int keeper_add(const char *run_dir, int timeout_ms, const struct volume_config *config,
@@ -394,4 +405,49 @@ int keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret,
 		list[n++] = reply.status;
 	}
 	return r;
+}
+
+int keeper_handover(const char *run_dir, int timeout_ms,
+		    int (*take)(void *context, const struct volume_status *status,
+				int fds[SOCKET_FDS_MAX], struct error *err),
+		    void *context, int *ret_fd, struct error *err)
+{
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_HANDOVER);
+	int r = begin(&call, run_dir, timeout_ms, NULL, NULL, 0, err);
+
+	while (r >= 0) {
+		struct control_reply reply;
+
+		r = read_reply(&call, &reply, err);
+		if (r >= 0 && !(reply.header.flags & CONTROL_MORE)) {
+			*ret_fd = TAKE_FD(call.fd);
+			return 0;
+		}
+		if (r >= 0)
+			r = take(context, &reply.status, call.fds, err);
+	}
+	return r;
+}
+
+int keeper_handover_commit(int fd, int timeout_ms, int ret_fds[HANDOVER_FDS], struct error *err)
+{
+	_cleanup_(keeper_call_end) struct keeper_call call = KEEPER_CALL(CONTROL_HANDOVER_COMMIT);
+	struct control_reply reply;
+	int r;
+
+	call.due_ns = clock_now_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC;
+	call.fd = fd_dup(fd);
+	if (call.fd < 0)
+		return error_errno(err, call.fd, "duplicate the keeper's connection");
+	r = send_request(&call, NULL, NULL, 0);
+	if (r < 0)
+		return error_set(err, ERROR_UNAVAILABLE, r, "the keeper went away");
+	r = read_reply(&call, &reply, err);
+	if (r >= 0)
+		r = check_fds(&call, HANDOVER_FDS, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < HANDOVER_FDS; i++)
+		ret_fds[i] = TAKE_FD(call.fds[i]);
+	return 0;
 }

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/macros.h"
+#include "base/socket.h"
 #include "recovery/control.h"
 
 /*
@@ -89,6 +90,26 @@ int __must_check plugin_heal(const char *run_dir, int timeout_ms, const char *id
  */
 int __must_check plugin_swap(const char *run_dir, int timeout_ms, const char *id,
 			     const char *source, struct error *err);
+
+/*
+ * keeper_handover - ask for all volumes, to go on with them in the keeper's place. take(context) is
+ * called for each with its status and what an escrow of it holds, then for each other client with
+ * no id and its connection; it may take the descriptors (TAKE_FD), and returns 0 or -errno with
+ * *err set. *ret_fd is the connection, owned by the caller, for keeper_handover_commit; closing it
+ * before that gives up, and nothing has happened. ERROR_BUSY while others wait for an answer.
+ */
+int __must_check keeper_handover(const char *run_dir, int timeout_ms,
+				 int (*take)(void *context, const struct volume_status *status,
+					     int fds[SOCKET_FDS_MAX], struct error *err),
+				 void *context, int *ret_fd, struct error *err);
+
+/*
+ * keeper_handover_commit - on the connection `fd` (borrowed): the keeper lets go of all. It ends
+ * its workers as soon as `fd` is closed. *ret_fds is owned by the caller. With a failure the
+ * connection is of no more use.
+ */
+int __must_check keeper_handover_commit(int fd, int timeout_ms, int ret_fds[HANDOVER_FDS],
+					struct error *err);
 
 /* keeper_list - *ret is an array of *ret_n, owned by the caller (free(3)). */
 int __must_check keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret,

@@ -10,8 +10,6 @@
 
 #include "base/fd.h"
 
-#define LOCK_PATIENCE_MS 1000
-
 static int prepare(const char *path, int *ret_fd, struct error *err)
 {
 	_cleanup_close_ int fd = -EBADF;
@@ -35,18 +33,19 @@ static int prepare(const char *path, int *ret_fd, struct error *err)
 }
 
 /* A process that was killed holds its lock until its last thread and last fork have ended. */
-static int lock_patiently(int fd)
+static int lock_patiently(int fd, int patience_ms)
 {
 	for (int ms = 0;; ms++) {
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 			return 0;
-		if (errno != EWOULDBLOCK || ms == LOCK_PATIENCE_MS)
+		if (errno != EWOULDBLOCK || ms >= patience_ms)
 			return -errno;
 		(void)usleep(1000);
 	}
 }
 
-int run_dir_lock(const char *path, const char *role, int *ret_fd, struct error *err)
+int run_dir_lock(const char *path, const char *role, int patience_ms, int *ret_fd,
+		 struct error *err)
 {
 	_cleanup_close_ int dir_fd = -EBADF, fd = -EBADF;
 	char name[NAME_MAX];
@@ -58,7 +57,7 @@ int run_dir_lock(const char *path, const char *role, int *ret_fd, struct error *
 	fd = openat(dir_fd, name, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return error_errno(err, -errno, "open %s/%s", path, name);
-	r = lock_patiently(fd);
+	r = lock_patiently(fd, patience_ms);
 	if (r == -EWOULDBLOCK)
 		return error_set(
 			err, ERROR_PRECONDITION, -EADDRINUSE,

@@ -110,6 +110,26 @@ static void sweep_all(const struct memory_limits *limits)
 			sweep(limits, limits->dir_fds[i]);
 }
 
+/* A program that was executed in our place finds itself in the leaf, with the volumes beside it. */
+static void leave_leaf(struct memory_limits *limits)
+{
+	int *dir_fd = &limits->dir_fds[KIND_CGROUP2], above;
+	char path[FD_PATH_MAX], own[CGROUP_PATH_MAX], leaf[PREFIX_SIZE + sizeof(LEAF)];
+	ssize_t n = readlink(fd_path(*dir_fd, path), own, sizeof(own) - 1);
+	const char *name;
+
+	own[MAX_OF(n, 0)] = '\0';
+	name = strrchr(own, '/');
+	(void)snprintf(leaf, sizeof(leaf), "%s" LEAF, limits->prefix);
+	if (!name || strcmp(name + 1, leaf) != 0)
+		return;
+	above = openat(*dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (above < 0)
+		return;
+	close_fd(dir_fd);
+	*dir_fd = above;
+}
+
 int memory_limits_open(const char *run_dir, struct memory_limits **ret, struct error *err)
 {
 	struct memory_limits *limits = malloc(sizeof(*limits));
@@ -127,17 +147,23 @@ int memory_limits_open(const char *run_dir, struct memory_limits **ret, struct e
 		if (cgroup_open_own(hierarchies[i].controller, &limits->dir_fds[i],
 				    &limits->missing[i]) < 0)
 			log_debug("%s: %s", hierarchies[i].name, limits->missing[i].text);
+	leave_leaf(limits);
 	sweep_all(limits);
 	*ret = limits;
 	return 0;
+}
+
+void memory_limits_leave(struct memory_limits *limits)
+{
+	for (size_t i = 0; i < KIND_CGROUPS; i++)
+		close_fd(&limits->dir_fds[i]);
 }
 
 void memory_limits_free(struct memory_limits *limits)
 {
 	if (!limits)
 		return;
-	for (size_t i = 0; i < KIND_CGROUPS; i++)
-		close_fd(&limits->dir_fds[i]);
+	memory_limits_leave(limits);
 	free(limits);
 }
 

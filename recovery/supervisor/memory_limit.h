@@ -37,6 +37,9 @@ int __must_check memory_limits_open(const char *run_dir, struct memory_limits **
 				    struct error *err);
 void memory_limits_free(struct memory_limits *limits); /* NULL is fine */
 
+/* memory_limits_leave - the cgroups are another keeper's from now on: change none any more. */
+void memory_limits_leave(struct memory_limits *limits);
+
 /*
  * memory_limit_new - set up the limit of a volume and log what kind it is. Owned by the caller;
  * NULL if `bytes` is 0, and if memory is short (which is logged): every call below takes NULL, as a

@@ -64,6 +64,13 @@ void reaper_adopt(struct reaper *reaper, struct child *child)
 	}
 }
 
+void reaper_each(const struct reaper *reaper, void (*see)(void *context, const struct child *child),
+		 void *context)
+{
+	for (const struct orphan *o = reaper->orphans; o; o = o->next)
+		see(context, &o->child);
+}
+
 void reaper_done(struct reaper *reaper)
 {
 	while (reaper->orphans)

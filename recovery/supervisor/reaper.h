@@ -17,5 +17,9 @@ struct reaper {
 /* reaper_adopt - take over *child, which is CHILD_NONE afterwards. */
 void reaper_adopt(struct reaper *reaper, struct child *child);
 
+/* reaper_each - call see(context) for each that has not ended yet. */
+void reaper_each(const struct reaper *reaper, void (*see)(void *context, const struct child *child),
+		 void *context);
+
 /* reaper_done - forget those that are left. */
 void reaper_done(struct reaper *reaper);

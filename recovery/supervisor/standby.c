@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/log.h"
 
 #define RETRY_NS NSEC_PER_SEC
@@ -22,23 +24,21 @@ static bool is_alive(const struct child *child)
 	return child->pid != 0 && poll(&p, 1, 0) == 0;
 }
 
-/* The program file as it is now; zeros where it is not there. */
-static struct stat look_at_binary(const struct standby *s)
+static bool is_same_file(int a, int b)
 {
-	struct stat st;
+	struct stat one, two;
 
-	if (worker_stat(s->program, &st) < 0)
-		return (struct stat){ .st_ino = 0 };
-	return st;
+	return a >= 0 && fstat(a, &one) == 0 && fstat(b, &two) == 0 && one.st_ino == two.st_ino &&
+	       one.st_dev == two.st_dev && one.st_mtim.tv_sec == two.st_mtim.tv_sec &&
+	       one.st_mtim.tv_nsec == two.st_mtim.tv_nsec;
 }
 
-static bool is_replaced(const struct standby *s)
+static int start(struct standby *s, struct child *ret, struct error *err)
 {
-	struct stat now = look_at_binary(s);
-
-	return now.st_ino != s->binary.st_ino || now.st_dev != s->binary.st_dev ||
-	       now.st_mtim.tv_sec != s->binary.st_mtim.tv_sec ||
-	       now.st_mtim.tv_nsec != s->binary.st_mtim.tv_nsec;
+	/* where there is still no file, the worker that can't be executed says so */
+	if (s->binary_fd < 0)
+		s->binary_fd = worker_open(s->program, NULL);
+	return worker_start(s->program, s->binary_fd, ret, err);
 }
 
 static void on_exit_event(void *context, uint32_t events)
@@ -60,8 +60,7 @@ static void on_refill(void *context)
 
 	if (s->child.pid != 0)
 		return;
-	s->binary = look_at_binary(s);
-	if (worker_start(s->program, &s->child, &err) < 0 ||
+	if (start(s, &s->child, &err) < 0 ||
 	    loop_add(s->loop, &s->exit, s->child.pidfd, EPOLLIN, &err) < 0) {
 		log_warning("no worker in store: %s", err.text);
 		if (s->child.pid != 0) {
@@ -79,6 +78,7 @@ void standby_init(struct standby *s, struct loop *loop, struct reaper *reaper,
 		.loop = loop,
 		.reaper = reaper,
 		.program = program,
+		.binary_fd = worker_open(program, NULL),
 		.child = CHILD_NONE,
 		.exit = { .fd = -EBADF, .ready = on_exit_event, .context = s },
 		.refill = { .fire = on_refill, .context = s },
@@ -100,17 +100,41 @@ void standby_done(struct standby *s)
 {
 	loop_disarm(&s->refill);
 	discard(s);
+	close_fd(&s->binary_fd);
 }
 
 int standby_take(struct standby *s, struct child *ret, struct error *err)
 {
 	refill_at(s, clock_now_ns());
-	if (is_alive(&s->child) && !is_replaced(s)) {
+	if (is_alive(&s->child)) {
 		loop_drop(s->loop, &s->exit);
 		*ret = s->child;
 		s->child = CHILD_NONE;
 		return 0;
 	}
 	discard(s);
-	return worker_start(s->program, ret, err);
+	return start(s, ret, err);
+}
+
+int standby_open_fresh(const struct standby *s, int *ret, struct error *err)
+{
+	_cleanup_close_ int fd = worker_open(s->program, err);
+
+	if (fd < 0)
+		return fd;
+	*ret = is_same_file(s->binary_fd, fd) ? -EBADF : TAKE_FD(fd);
+	return 0;
+}
+
+int standby_try(struct standby *s, int fd, struct child *ret, struct error *err)
+{
+	return worker_start(s->program, fd, ret, err);
+}
+
+void standby_pin(struct standby *s, int fd)
+{
+	close_fd(&s->binary_fd);
+	s->binary_fd = fd;
+	discard(s);
+	refill_at(s, clock_now_ns());
 }

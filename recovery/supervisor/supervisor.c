@@ -35,6 +35,7 @@ struct supervisor {
 
 	enum volume_state state;
 	bool stopping;
+	bool yielding;	    /* the connection is another keeper's, as is the ledger's `end` */
 	struct child probe; /* before the connection is made */
 	struct loop_source probe_exit;
 	struct loop_timer probe_limit;
@@ -45,6 +46,8 @@ struct supervisor {
 	struct loop_timer restart;	 /* the back-off */
 	bool killed;			 /* limit is that of the kill */
 	enum ledger_end end;		 /* how it ends, where that is known before */
+	int fresh_fd;			 /* a program file that the next worker tries; or -EBADF */
+	bool on_trial;			 /* it is that worker, and has not reported yet */
 
 	struct progress progress;
 	uint64_t source_wait_ns; /* a call to the source has been running for so long; 0: none */
@@ -107,13 +110,16 @@ static uint64_t requests_served(const struct supervisor *s)
 static int start_worker(struct supervisor *s, struct error *err)
 {
 	struct loop *loop = s->context->loop;
-	int r = standby_take(s->context->standby, &s->worker, err);
+	struct standby *standby = s->context->standby;
+	int r = s->fresh_fd >= 0 ? standby_try(standby, s->fresh_fd, &s->worker, err)
+				 : standby_take(standby, &s->worker, err);
 
 	if (r < 0)
 		return r;
 	memory_limit_join(s->memory, s->worker.pid);
 	s->killed = false;
-	s->end = LEDGER_END_NONE;
+	s->on_trial = s->fresh_fd >= 0;
+	s->end = s->on_trial ? LEDGER_END_PLANNED : LEDGER_END_NONE;
 	s->served_before = requests_served(s);
 	complain(s, -EIO, "");
 	r = loop_add(loop, &s->report, s->worker.report_fd, EPOLLIN, err);
@@ -158,6 +164,17 @@ static void on_restart(void *context)
 	schedule_restart(s);
 }
 
+/* A program file that does not work must not keep a volume waiting. */
+static void end_trial(struct supervisor *s)
+{
+	log_error("restart failed: the new program file's worker does not serve: %s; going on with "
+		  "the program file before",
+		  s->reason);
+	s->on_trial = false;
+	close_fd(&s->fresh_fd);
+	s->backoff = (struct backoff){ .next_ns = 0 };
+}
+
 /* The worker's process is gone, s->reason says why: what now? */
 static void worker_gone(struct supervisor *s)
 {
@@ -186,6 +203,8 @@ static void worker_gone(struct supervisor *s)
 	}
 	if (s->state == VOLUME_SERVING)
 		s->down_since_ns = clock_now_ns();
+	if (s->on_trial)
+		end_trial(s);
 	schedule_restart(s);
 }
 
@@ -198,6 +217,11 @@ static void worker_serves(struct supervisor *s)
 	s->serving_since_ns = now;
 	s->progress = (struct progress){ .still_since_ns = 0 };
 	s->source_wait_ns = 0;
+	if (s->on_trial) {
+		standby_pin(s->context->standby, TAKE_FD(s->fresh_fd));
+		s->on_trial = false;
+		s->end = LEDGER_END_NONE;
+	}
 	if (s->state == VOLUME_STARTING) {
 		s->state = VOLUME_SERVING;
 		s->context->on_started(s->owner, s, NULL);
@@ -287,7 +311,8 @@ static void on_exit_event(void *context, uint32_t events)
 	forget_worker_events(s);
 	child_close(&s->worker);
 	explain_exit(s, &info);
-	note_end(s, &info);
+	if (!s->yielding)
+		note_end(s, &info);
 	worker_gone(s);
 }
 
@@ -308,7 +333,8 @@ static void on_limit(void *context)
 		  (int)pid);
 	forget_worker_events(s);
 	reaper_adopt(s->context->reaper, &s->worker);
-	if (s->stopping && fusectl_abort(s->context->fusectl_fd, minor(s->connection.dev)) < 0)
+	if (s->stopping && !s->yielding &&
+	    fusectl_abort(s->context->fusectl_fd, minor(s->connection.dev)) < 0)
 		log_warning("its connection could not be aborted and ends with it");
 	(void)snprintf(s->reason, sizeof(s->reason), "hangs in the kernel");
 	worker_gone(s);
@@ -400,6 +426,7 @@ static struct supervisor *supervisor_alloc(const struct supervisor_context *cont
 			.source_fd = -EBADF,
 			.connection = { .dev_fd = -EBADF, .mount_fd = -EBADF },
 			.ledger_fd = -EBADF,
+			.fresh_fd = -EBADF,
 			.state = VOLUME_STARTING,
 			.probe = CHILD_NONE,
 			.probe_exit = { .fd = -EBADF, .ready = on_probe_exit, .context = s },
@@ -444,8 +471,15 @@ static void note_lost_worker(struct supervisor *s)
 	(void)snprintf(s->reason, sizeof(s->reason), "it went down with its keeper");
 }
 
-int supervisor_adopt(const struct supervisor_context *context, struct adopted *adopted, void *owner,
-		     struct supervisor **ret, struct error *err)
+/* It noted itself how its workers ended (supervisor_announce). */
+static void note_handover(struct supervisor *s)
+{
+	atomic_fetch_add(&ledger_header(s->ledger)->restarts, 1);
+	(void)snprintf(s->reason, sizeof(s->reason), "it was replaced with its keeper");
+}
+
+int supervisor_adopt(const struct supervisor_context *context, struct adopted *adopted,
+		     bool planned, void *owner, struct supervisor **ret, struct error *err)
 {
 	struct supervisor *s =
 		supervisor_alloc(context, &ledger_header(adopted->ledger)->config, owner);
@@ -458,12 +492,34 @@ int supervisor_adopt(const struct supervisor_context *context, struct adopted *a
 	s->source_fd = adopted->source_fd;
 	s->memory = memory_limit_new(context->memory, s->config.id, s->config.memory_limit);
 	*adopted = ADOPTED_NONE;
-	note_lost_worker(s);
+	if (planned)
+		note_handover(s);
+	else
+		note_lost_worker(s);
 	s->state = VOLUME_RESTARTING;
 	s->down_since_ns = clock_now_ns();
 	on_restart(s);
 	*ret = s;
 	return 0;
+}
+
+const struct child *supervisor_announce(struct supervisor *s)
+{
+	struct ledger_header *header = ledger_header(s->ledger);
+
+	if (s->worker.pid != 0) {
+		atomic_store(&header->ended_ns, clock_now_ns());
+		atomic_store(&header->end, LEDGER_END_PLANNED);
+	}
+	return &s->worker;
+}
+
+void supervisor_yield(struct supervisor *s)
+{
+	s->yielding = s->stopping = true;
+	loop_disarm(&s->restart);
+	if (supervisor_announce(s)->pid == 0)
+		s->context->on_stopped(s->owner, s);
 }
 
 void supervisor_stop(struct supervisor *s)
@@ -489,8 +545,13 @@ int supervisor_replace(struct supervisor *s, bool planned, struct error *err)
 	if (s->state != VOLUME_SERVING || s->stopping || s->killed)
 		return error_set(err, ERROR_BUSY, -EBUSY, "volume '%s' is %s: no worker serves it",
 				 s->config.id, volume_state_name(s->state));
-	if (planned)
+	if (planned) {
+		int r = standby_open_fresh(s->context->standby, &s->fresh_fd, err);
+
+		if (r < 0)
+			return r;
 		s->end = LEDGER_END_PLANNED;
+	}
 	complain(s, -EINTR, planned ? "it was replaced" : "it was killed for a drill");
 	kill_worker(s);
 	return 0;
@@ -590,6 +651,7 @@ void supervisor_free(struct supervisor *s)
 	ledger_unmap(s->ledger);
 	close_fd(&s->ledger_fd);
 	close_fd(&s->source_fd);
+	close_fd(&s->fresh_fd);
 	memory_limit_free(s->memory);
 	free(s);
 }

@@ -66,11 +66,27 @@ int __must_check supervisor_new(const struct supervisor_context *context,
 
 /*
  * supervisor_adopt - go on with a connection that outlived its keeper: a worker is started at once,
- * and again until one serves; on_started is not called. *adopted is consumed, and ADOPTED_NONE
- * afterwards, unless this fails. Returns 0 or -ENOMEM with *err set.
+ * and again until one serves; on_started is not called. `planned`: that keeper handed it over, and
+ * its worker may still serve. *adopted is consumed, and ADOPTED_NONE afterwards, unless this fails.
+ * Returns 0 or -ENOMEM with *err set.
  */
 int __must_check supervisor_adopt(const struct supervisor_context *context, struct adopted *adopted,
-				  void *owner, struct supervisor **ret, struct error *err);
+				  bool planned, void *owner, struct supervisor **ret,
+				  struct error *err);
+
+/*
+ * supervisor_announce - another keeper is about to go on with a volume that has started, so the end
+ * of the worker that there is will be no request's fault. Nothing else changes. Returns the worker
+ * (pid 0: there is none), borrowed.
+ */
+const struct child *supervisor_announce(struct supervisor *supervisor);
+
+/*
+ * supervisor_yield - as supervisor_announce, but no worker is started any more, and when this one
+ * has ended on_stopped follows, before this returns where there is none. supervisor_stop then kills
+ * it and leaves the connection alone, which goes on if anybody else holds it.
+ */
+void supervisor_yield(struct supervisor *supervisor);
 
 /*
  * supervisor_stop - kill the worker and end the connection; on_stopped follows, maybe before this
@@ -81,8 +97,9 @@ void supervisor_stop(struct supervisor *supervisor);
 
 /*
  * supervisor_replace - kill the worker, so that another takes over. `planned`: the next one is of
- * the program file as it is now, and no request is blamed. Returns 0 or -errno with *err set
- * (ERROR_BUSY) when no worker serves.
+ * the program file as it is now, and no request is blamed. If that one serves, the keeper's next
+ * workers are of that file too; if it does not, which is logged, all goes on with the file that
+ * there was. Returns 0 or -errno with *err set (ERROR_BUSY) when no worker serves.
  */
 int __must_check supervisor_replace(struct supervisor *supervisor, bool planned, struct error *err);
 

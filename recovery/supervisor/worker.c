@@ -30,6 +30,7 @@ static void reset_oom_score(int oom_score_adj)
 struct start {
 	const struct worker_program *program;
 	const char *path;
+	bool pinned; /* the program file is the child's first descriptor */
 };
 
 /* In the child. A missing binary reads like any other worker that could not start. */
@@ -39,13 +40,22 @@ static void exec_worker(const void *context)
 	struct worker_report report = { .version = WORKER_REPORT_VERSION };
 	char name[] = WORKER_NAME;
 	char *const argv[] = { name, NULL };
+	int fd = -EBADF;
+
+	/* out of the way of the socket, which comes first for a worker */
+	if (start->pinned) {
+		fd = fcntl(CHILD_FD_FIRST, F_DUPFD_CLOEXEC, WORKER_FD_STATUS + 1);
+		(void)dup2(CHILD_FD_FIRST + 1, WORKER_FD_START);
+		(void)close(CHILD_FD_FIRST + 1);
+	}
 
 	reset_oom_score(start->program->oom_score_adj);
 	(void)setenv("HOLDFAST_LOG_LEVEL", start->program->log_level, 1);
 	(void)unsetenv("NOTIFY_SOCKET"); /* the keeper's own */
 	(void)unsetenv("WATCHDOG_USEC");
 	(void)unsetenv("WATCHDOG_PID");
-	(void)execv(start->path, argv);
+	if (fd < 0 || (execveat(fd, "", argv, environ, AT_EMPTY_PATH) < 0 && errno == ENOENT))
+		(void)execv(start->path, argv);
 	report.code = -errno;
 	(void)snprintf(report.text, sizeof(report.text), "exec %.180s: %s", start->path,
 		       strerrordesc_np(-report.code) ?: "unknown error");
@@ -59,21 +69,25 @@ static const char *find_program(const struct worker_program *program, char found
 	return program->path ?: program_find(WORKER_NAME, found, PATH_MAX);
 }
 
-int worker_start(const struct worker_program *program, struct child *ret, struct error *err)
+int worker_open(const struct worker_program *program, struct error *err)
 {
 	char found[PATH_MAX];
-	const struct start start = { .program = program, .path = find_program(program, found) };
+	const char *path = find_program(program, found);
+	int fd = open(path, O_PATH | O_CLOEXEC);
 
-	if (child_start(NULL, 0, exec_worker, &start, ret, err) < 0)
-		return error_prefix(err, "start a worker");
-	return 0;
+	return fd < 0 ? error_errno(err, -errno, "open %s", path) : fd;
 }
 
-int worker_stat(const struct worker_program *program, struct stat *ret)
+int worker_start(const struct worker_program *program, int fd, struct child *ret, struct error *err)
 {
 	char found[PATH_MAX];
+	const struct start start = { .program = program,
+				     .path = find_program(program, found),
+				     .pinned = fd >= 0 };
 
-	return stat(find_program(program, found), ret) < 0 ? -errno : 0;
+	if (child_start(&fd, start.pinned, exec_worker, &start, ret, err) < 0)
+		return error_prefix(err, "start a worker");
+	return 0;
 }
 
 int worker_order(const struct child *worker, int dev_fd, int ledger_fd, int source_fd,

@@ -3,8 +3,6 @@
 
 /* How holdfast-fuse is started, and what it reports: the keeper's side of fuse/worker.h. */
 
-#include <sys/stat.h>
-
 #include "base/error.h"
 #include "base/macros.h"
 #include "fuse/worker.h"
@@ -12,21 +10,25 @@
 
 /* How workers of this keeper are started. */
 struct worker_program {
-	const char *path;      /* --worker, or NULL: holdfast-fuse, found anew at each start */
+	const char *path;      /* --worker, or NULL: holdfast-fuse, see program_find */
 	const char *log_level; /* passed on as HOLDFAST_LOG_LEVEL */
 	int oom_score_adj;     /* what the keeper itself was started with */
 };
 
 /*
- * worker_start - start a worker, which then waits for its order. An exec that fails is reported as
- * if by the worker itself. Returns 0 or -errno with *err set.
+ * worker_open - the program file as it is now, an owned O_PATH descriptor: workers that are started
+ * by way of it stay the same ones when the file is replaced. Returns -errno with *err set.
  */
-int __must_check worker_start(const struct worker_program *program, struct child *ret,
-			      struct error *err);
+int __must_check worker_open(const struct worker_program *program, struct error *err);
 
-/* worker_stat - stat(2) of the program file that worker_start would start now. Returns 0 or -errno.
+/*
+ * worker_start - start a worker of the program file `fd` (borrowed; -EBADF: whatever is at its
+ * path), which then waits for its order. An exec that fails is reported as if by the worker itself.
+ * A script is always started by its path, as its interpreter could not open it otherwise. Returns 0
+ * or -errno with *err set.
  */
-int __must_check worker_stat(const struct worker_program *program, struct stat *ret);
+int __must_check worker_start(const struct worker_program *program, int fd, struct child *ret,
+			      struct error *err);
 
 /*
  * worker_order - have it serve; the descriptors are borrowed. Returns 0, for one that has ended

@@ -72,14 +72,14 @@ class Daemon:
 
     def __init__(self, name, args, log, env=None):
         self.name, self.args, self.log, self.env = name, [str(a) for a in args], pathlib.Path(log), env or {}
-        self.process = None
+        self.path, self.process = BUILD / name, None
 
     def start(self, **popen):
         """It dies with us. By setpriv, because code between fork and exec may deadlock on gRPC's locks."""
         assert self.process is None
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", str(BUILD / self.name), *self.args], stdin=subprocess.DEVNULL,
+                ["setpriv", "--pdeathsig", "KILL", str(self.path), *self.args], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, env={**os.environ, **self.env}, **popen)
         return self
 

@@ -89,6 +89,18 @@ def test_sockets_lie_where_kubelet_looks():
     assert host_path(mount["name"]) == mount["mountPath"] == root
 
 
+def test_an_update_lets_the_new_pod_take_over_from_the_old_one():
+    strategy = DAEMONSET["spec"]["updateStrategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    assert DAEMONSET["spec"]["minReadySeconds"] > 0
+    assert "--stand-by" in CONTAINERS["keeper"]["args"]
+    assert "hostNetwork" not in POD and not any("ports" in c for c in CONTAINERS.values())  # two pods at once on a node
+    # the new pod's plugin answers no probe before the old pod is gone, which takes no longer than its grace period
+    probe = CONTAINERS["csi"]["livenessProbe"]
+    patience = probe["initialDelaySeconds"] + probe["periodSeconds"] * (probe["failureThreshold"] - 1)
+    assert patience > POD["terminationGracePeriodSeconds"] + DAEMONSET["spec"]["minReadySeconds"]
+
+
 def test_allowed_sources_are_the_nodes_own_directories():
     csi = CONTAINERS["csi"]
     allowed = next(e["value"] for e in csi["env"] if e["name"] == "HOLDFAST_ALLOW_SOURCE")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import re
+import signal
 import subprocess
 
 import grpc
@@ -217,6 +218,40 @@ def test_the_next_keeper_removes_what_a_killed_one_left(keeper):
     assert group.exists()
     keeper.start()
     assert not group.exists()
+
+
+def replaced(keeper, pid):
+    """Wait until a worker of the keeper that is there now serves."""
+    return eventually(lambda: (v := keeper.volume()).state == control.SERVING and v.pid != pid and v, what="the next worker")
+
+
+def test_a_keeper_that_is_executed_anew_goes_on_with_the_cgroups(keeper):
+    added(keeper)
+    group = keeper.group()
+    inode, kills = group.stat().st_ino, kill_by_memory(keeper).oom_kills
+    for _ in range(2):
+        pid = keeper.serving().pid
+        keeper.daemon.process.send_signal(signal.SIGHUP)
+        replaced(keeper, pid)
+        assert keeper.groups() == {group} and keeper.group().stat().st_ino == inode
+        assert keeper.limit_of(group) == LIMIT
+    assert kills and kill_by_memory(keeper).reason == "killed by the out-of-memory killer at its limit of 32Mi"
+    control.remove(keeper.run_dir, "v1")
+    assert keeper.groups() == set()
+
+
+def test_a_successor_in_the_same_cgroup_goes_on_with_those_of_the_volumes(keeper):
+    added(keeper)
+    group, pid, first = keeper.group(), keeper.volume().pid, keeper.daemon.process
+    inode = group.stat().st_ino
+    if keeper.hierarchy.v2:
+        pytest.skip("in version 2 nobody can be started in a cgroup that has passed on its controllers")
+    keeper.start()
+    replaced(keeper, pid)
+    assert first.wait(20) == 0
+    assert keeper.groups() == {group} and keeper.group().stat().st_ino == inode
+    control.remove(keeper.run_dir, "v1")
+    assert keeper.groups() == set()
 
 
 def test_a_cgroup_that_can_not_be_removed_is_removed_later(keeper):

@@ -230,9 +230,10 @@ def test_a_second_plugin_does_not_steal_the_socket(plugin, tmp_path):
 def test_a_second_plugin_does_not_share_the_run_directory(plugin, tmp_path):
     args = plugin.plugin_args("--endpoint", f"unix://{plugin.base}/b.sock", "--registration-socket", "")
     second = Daemon("holdfast-csi", args, tmp_path / "log").start()
-    assert second.process.wait(20) == 1
+    eventually(lambda: "waiting until it ends" in second.text(), what="the second plugin to wait")
     assert f"another plugin serves {plugin.run_dir}" in second.text() and "--run-dir" in second.text()
     assert not os.path.exists(plugin.base / "b.sock") and probe(plugin)
+    assert second.terminate() == -signal.SIGTERM
 
 
 def test_without_standard_descriptors_the_log_goes_nowhere_else(plugin):
