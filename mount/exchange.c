@@ -131,8 +131,8 @@ static int take_off(const struct exchange *x, struct exchange_carry *carry)
 
 /*
  * Takes the layers off, top first; then the old mount is what its path shows. What is mounted below
- * a layer goes with it, so it is copied before; what can't be is tried again by copy_nested. Returns
- * the old mount's descriptor or -errno.
+ * a layer goes with it, so it is copied before; what can't be is tried again by copy_nested.
+ * Returns the old mount's descriptor or -errno.
  */
 static int uncover(struct exchange *x)
 {

@@ -150,7 +150,8 @@ static const char *below(const struct mount_entry *e, const struct mount_entry *
 
 	if (strcmp(e->target, base->target) == 0)
 		return "";
-	if (strncmp(e->target, base->target, len) != 0 || e->target[len] != '/')
+	if (strncmp(e->target, base->target, len) != 0 || e->target[len] != '/' ||
+	    e->target[len + 1] == '/' || e->target[len + 1] == '\0')
 		return NULL;
 	return e->target + len + 1;
 }

@@ -375,6 +375,8 @@ static void a_table_may_be_no_tree(void **state)
 	/* below by id, elsewhere by path */
 	ASSERT_PLAN("0/10 a", ROOT, MOUNT(10, 1, "/m", "a", OLD), FOREIGN(11, 10, "/n"),
 		    FOREIGN(12, 11, "/m/x"));
+	ASSERT_PLAN("0/10 a", ROOT, MOUNT(10, 1, "/m", "a", OLD), FOREIGN(11, 10, "/m/"),
+		    FOREIGN(12, 10, "/m//x"));
 	ASSERT_COUNTS(0, 2, 0, 1, MOUNT(10, 11, "/m", "a", OLD), MOUNT(11, 10, "/n", "a", OLD));
 }
 
