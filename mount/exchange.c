@@ -107,25 +107,43 @@ static int lose(struct exchange *x, const struct exchange_carry *carry, int code
 			   carry->entry->target);
 }
 
-/* Takes the layers on the old mount's root off, copies of what stays in their carry's fd; then the
- * old mount is what its path shows. Returns its descriptor or -errno. */
+static int copy_carry(struct exchange_carry *carry, bool on_old)
+{
+	_cleanup_close_ int fd = open_entry(carry->entry, on_old);
+
+	return fd < 0 ? fd : mount_clone(fd, "", true, &carry->fd, NULL);
+}
+
+/* A layer on the old mount's root; a copy of one that stays is in the carry's fd afterwards. */
+static int take_off(const struct exchange *x, struct exchange_carry *carry)
+{
+	_cleanup_close_ int fd = open_entry(carry->entry, false);
+	int r = fd < 0 ? fd : 0;
+
+	if (r >= 0 && !carry->drop)
+		r = mount_clone(fd, "", true, &carry->fd, NULL);
+	if (r >= 0)
+		r = detach(x, fd);
+	if (r < 0)
+		close_fd(&carry->fd);
+	return r;
+}
+
+/*
+ * Takes the layers off, top first; then the old mount is what its path shows. What is mounted below
+ * a layer goes with it, so it is copied before; what can't be is tried again by copy_nested.
+ * Returns the old mount's descriptor or -errno.
+ */
 static int uncover(struct exchange *x)
 {
 	for (size_t i = x->n_carries; i > 0; i--) {
 		struct exchange_carry *carry = &x->carries[i - 1];
-		_cleanup_close_ int fd = -EBADF;
-		int r;
+		int r = 0;
 
-		if (*carry->where)
-			continue;
-		fd = open_entry(carry->entry, false);
-		if (fd < 0)
-			return fd;
-		r = carry->drop || carry->fd >= 0
-			    ? 0
-			    : mount_clone(fd, "", true, &carry->fd, NULL);
-		if (r >= 0)
-			r = detach(x, fd);
+		if (!*carry->where)
+			r = take_off(x, carry);
+		else if (!carry->drop && carry->fd < 0)
+			(void)copy_carry(carry, true);
 		if (r < 0)
 			return r;
 	}
@@ -137,13 +155,11 @@ static void copy_nested(struct exchange *x, struct error *err)
 {
 	for (size_t i = 0; i < x->n_carries; i++) {
 		struct exchange_carry *carry = &x->carries[i];
-		_cleanup_close_ int fd = -EBADF;
 		int r;
 
 		if (!*carry->where || carry->drop || carry->fd >= 0)
 			continue;
-		fd = open_entry(carry->entry, true);
-		r = fd < 0 ? fd : mount_clone(fd, "", true, &carry->fd, NULL);
+		r = copy_carry(carry, true);
 		if (r < 0) {
 			(void)lose(x, carry, r, err);
 			carry->drop = true;
@@ -286,9 +302,13 @@ static int replace(struct exchange *x, int old_fd, struct error *err)
 
 int mount_exchange(struct exchange *x, struct error *err)
 {
-	_cleanup_close_ int old_fd = uncover(x);
+	_cleanup_close_ int old_fd = uncover(x), top_fd = -EBADF;
 	int r = old_fd < 0 ? old_fd : 0;
 
+	if (r < 0) {
+		top_fd = open_place(AT_FDCWD, x->old->target, 0);
+		cover_again(x, top_fd, err);
+	}
 	if (r == -ENOENT || r == -ESTALE || r == -ENOTDIR)
 		return -ESTALE;
 	if (r < 0)

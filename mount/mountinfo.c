@@ -49,6 +49,8 @@ static uint32_t group_of(const char *optional, const char *tag)
 	const char *p = optional ? strstr(optional, tag) : NULL;
 	uint32_t group = 0;
 
+	while (p && p != optional && p[-1] != ' ') /* the end of another tag */
+		p = strstr(p + 1, tag);
 	for (p = p ? p + strlen(tag) : ""; *p >= '0' && *p <= '9'; p++)
 		group = group * 10 + (uint32_t)(*p - '0');
 	return group;

@@ -4,30 +4,74 @@
 #include <errno.h>
 #include <string.h>
 
+#include "mount/forest.h"
 #include "mount/tree.h"
 
-#define DEPTH_MAX 256 /* of mounts on mounts; a table that is no tree ends there */
+struct verdict {	/* on one mount */
+	ssize_t volume; /* whose it is, live or stale; -1: none */
+	int old;	/* which of the volume's earlier superblocks it shows; -1: none */
+	bool done;	/* stale, and a live mount of the same directory lies on it */
+	bool buried;	/* below one that is done: nobody can see it */
+	bool under;	/* the step of a mount below takes care of it */
+	bool dropped;
+};
+
+/* The table at hand, with a verdict on each mount. */
+struct view {
+	struct mount_forest forest;
+	struct verdict *verdicts;
+};
 
 struct planner {
 	const struct plan_table *tables;
+	size_t n_tables;
 	const struct plan_volume *volumes;
 	size_t n_volumes;
+	size_t *by_name; /* the volumes, sorted */
 	struct plan *plan;
 	size_t room_steps, room_carries;
 };
 
-/* Which of the volumes the mount is of, live or stale; -1: none. */
+/* The numbers below `n`, sorted. NULL when out of memory. */
+static size_t *sort_numbers(size_t n, int (*compare)(const void *a, const void *b, void *of),
+			    const void *of)
+{
+	size_t *sorted = calloc(n + 1, sizeof(*sorted));
+
+	for (size_t i = 0; sorted && i < n; i++)
+		sorted[i] = i;
+	if (sorted)
+		qsort_r(sorted, n, sizeof(*sorted), compare, (void *)of);
+	return sorted;
+}
+
+static int compare_names(const void *a, const void *b, void *of)
+{
+	size_t i = *(const size_t *)a, k = *(const size_t *)b;
+	const struct plan_volume *volumes = of;
+	int r = strcmp(volumes[i].id, volumes[k].id);
+
+	return r ? r : i < k ? -1 : i > k;
+}
+
 static ssize_t volume_of(const struct planner *p, const struct mount_entry *e)
 {
 	const char *id = mount_fuse_volume(e->fstype, e->source);
+	size_t low = 0, high = p->n_volumes;
 
-	for (size_t i = 0; id && i < p->n_volumes; i++)
-		if (strcmp(p->volumes[i].id, id) == 0)
-			return (ssize_t)i;
-	return -1;
+	while (id && low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(p->volumes[p->by_name[middle]].id, id) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (!id || low == p->n_volumes || strcmp(p->volumes[p->by_name[low]].id, id) != 0)
+		return -1;
+	return (ssize_t)p->by_name[low];
 }
 
-/* Which of the volume's earlier superblocks the mount shows; -1: none. */
 static int old_index(const struct plan_volume *volume, const struct mount_entry *e)
 {
 	for (int i = 0; e->dev != volume->dev && i < PLAN_OLD_MAX; i++)
@@ -36,65 +80,67 @@ static int old_index(const struct plan_volume *volume, const struct mount_entry 
 	return -1;
 }
 
-static bool is_stale(const struct planner *p, const struct mount_entry *e)
+static bool is_done(const struct planner *p, const struct view *view, size_t i)
 {
-	ssize_t v = volume_of(p, e);
+	const struct verdict *v = &view->verdicts[i];
+	ssize_t cover = view->forest.nodes[i].cover;
 
-	return v >= 0 && old_index(&p->volumes[v], e) >= 0;
+	return v->old >= 0 && cover >= 0 && view->verdicts[cover].volume == v->volume &&
+	       view->forest.entries[cover].dev == p->volumes[v->volume].dev &&
+	       strcmp(view->forest.entries[cover].root, view->forest.entries[i].root) == 0;
 }
 
-static const struct mount_entry *find(const struct plan_table *t, uint64_t id)
+/* What a mount has from the one that it lies on. */
+static void inherit(struct view *view, ssize_t i)
 {
-	for (size_t i = 0; i < t->n; i++)
-		if (t->entries[i].id == id)
-			return &t->entries[i];
-	return NULL;
+	ssize_t parent = view->forest.nodes[i].parent;
+	const struct verdict *from = &view->verdicts[parent];
+	struct verdict *v = &view->verdicts[i];
+
+	v->under = from->under || (from->old >= 0 && !from->done);
+	v->buried = from->buried || (from->done && view->forest.nodes[parent].cover != i);
 }
 
-static const struct mount_entry *parent_of(const struct plan_table *t, const struct mount_entry *e)
+static void judge(const struct planner *p, struct view *view)
 {
-	return e->parent == e->id ? NULL : find(t, e->parent);
-}
+	const struct mount_forest *f = &view->forest;
 
-static bool is_cover(const struct mount_entry *e, const struct mount_entry *below)
-{
-	return e != below && e->parent == below->id && strcmp(e->target, below->target) == 0;
-}
+	for (size_t i = 0; i < f->n; i++) {
+		struct verdict *v = &view->verdicts[i];
 
-/* What is mounted on the root of `e`, NULL if nothing is. */
-static const struct mount_entry *cover_of(const struct plan_table *t, const struct mount_entry *e)
-{
-	for (size_t i = 0; i < t->n; i++)
-		if (is_cover(&t->entries[i], e))
-			return &t->entries[i];
-	return NULL;
-}
-
-/* A live mount of the same volume and directory lies on it. */
-static bool is_done(const struct planner *p, const struct plan_table *t,
-		    const struct mount_entry *e)
-{
-	const struct mount_entry *cover = cover_of(t, e);
-	ssize_t v = volume_of(p, e);
-
-	return cover && volume_of(p, cover) == v && cover->dev == p->volumes[v].dev &&
-	       strcmp(cover->root, e->root) == 0;
-}
-
-/* Whether the step of a mount below takes care of this one, or nobody can see it. */
-static bool is_under_another(const struct planner *p, const struct plan_table *t,
-			     const struct mount_entry *e)
-{
-	const struct mount_entry *parent = parent_of(t, e);
-
-	for (int depth = 0; parent && depth < DEPTH_MAX; depth++) {
-		if (is_stale(p, parent) &&
-		    (!is_done(p, t, parent) || !is_cover(e, parent)))
-			return true;
-		e = parent;
-		parent = parent_of(t, e);
+		v->volume = volume_of(p, &f->entries[i]);
+		v->old = v->volume < 0 ? -1 : old_index(&p->volumes[v->volume], &f->entries[i]);
 	}
-	return parent != NULL;
+	for (size_t i = 0; i < f->n; i++)
+		view->verdicts[i].done = is_done(p, view, i);
+	for (size_t top = 0; top < f->n; top++) {
+		ssize_t i = (ssize_t)top;
+
+		if (f->nodes[top].parent >= 0)
+			continue;
+		while ((i = mount_forest_next(f, (ssize_t)top, i, true)) >= 0)
+			inherit(view, i);
+	}
+}
+
+static void view_free(struct view *view)
+{
+	mount_forest_free(&view->forest);
+	free(view->verdicts);
+}
+
+static int view_make(const struct planner *p, const struct plan_table *table, struct view *ret)
+{
+	struct view view = { .verdicts = calloc(table->n + 1, sizeof(*view.verdicts)) };
+	int r = view.verdicts ? mount_forest_make(table->entries, table->n, &view.forest) : -ENOMEM;
+
+	if (r < 0) {
+		free(view.verdicts);
+		return r;
+	}
+	judge(p, &view);
+	*ret = view;
+	return 0;
 }
 
 /* Where `e` lies below `base`, "" on it; NULL if elsewhere. */
@@ -104,7 +150,8 @@ static const char *below(const struct mount_entry *e, const struct mount_entry *
 
 	if (strcmp(e->target, base->target) == 0)
 		return "";
-	if (strncmp(e->target, base->target, len) != 0 || e->target[len] != '/')
+	if (strncmp(e->target, base->target, len) != 0 || e->target[len] != '/' ||
+	    e->target[len + 1] == '/' || e->target[len + 1] == '\0')
 		return NULL;
 	return e->target + len + 1;
 }
@@ -126,51 +173,65 @@ static int add_carry(struct planner *p, const struct plan_carry *carry)
 	return 0;
 }
 
-/*
- * All that is mounted on `on`, which is the step's old mount or carried by it; outer ones first. A
- * copy brings what lies below it along, but what covers it has to be taken off before.
- */
-static int carry_all(struct planner *p, const struct plan_step *step, const struct mount_entry *on,
-		     bool covers_only, int depth)
+/* Of the layers on the old mount those go that show the same, up to the first that does not. */
+static bool is_dropped(const struct view *view, ssize_t old, ssize_t i)
 {
-	const struct plan_table *t = &p->tables[step->table];
+	ssize_t on = view->forest.nodes[i].parent;
+
+	return (on == old || view->verdicts[on].dropped) &&
+	       view->verdicts[i].volume == view->verdicts[old].volume &&
+	       strcmp(view->forest.entries[i].root, view->forest.entries[old].root) == 0;
+}
+
+/*
+ * A layer on the old mount's root. Its copy brings along what lies below it, but what covers it has
+ * to be taken off before. Returns the mount to go on with, -1 after the last.
+ */
+static ssize_t carry_cover(struct view *view, ssize_t old, ssize_t i, struct plan_carry *carry)
+{
+	ssize_t cover = view->forest.nodes[i].cover;
+
+	carry->drop = view->verdicts[i].dropped = is_dropped(view, old, i);
+	if (!carry->drop && cover >= 0)
+		return cover;
+	return mount_forest_next(&view->forest, old, i, carry->drop);
+}
+
+/* A mount below, the topmost one in its place. */
+static ssize_t carry_nested(const struct view *view, ssize_t old, ssize_t i,
+			    struct plan_carry *carry)
+{
+	carry->volume = view->verdicts[i].volume;
+	return mount_forest_next(&view->forest, old, i, carry->volume >= 0);
+}
+
+static int carry_all(struct planner *p, struct view *view, ssize_t old)
+{
+	const struct mount_forest *f = &view->forest;
+	ssize_t i = mount_forest_next(f, old, old, true);
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < t->n && depth < DEPTH_MAX; i++) {
-		const struct mount_entry *e = &t->entries[i];
-		struct plan_carry carry = { .entry = e, .where = below(e, step->old) };
+	while (r >= 0 && i >= 0) {
+		struct plan_carry carry = { .volume = -1 };
 
-		if (e == on || e == step->old || e->parent != on->id || !carry.where ||
-		    (covers_only && *carry.where))
+		carry.where = below(&f->entries[i], &f->entries[old]);
+		while (carry.where && *carry.where && f->nodes[i].cover >= 0)
+			i = f->nodes[i].cover;
+		carry.entry = &f->entries[i];
+		if (!carry.where) {
+			i = mount_forest_next(f, old, i, false);
 			continue;
-		carry.volume = volume_of(p, e);
-		carry.drop = !*carry.where && carry.volume == (ssize_t)step->volume;
+		}
+		i = *carry.where ? carry_nested(view, old, i, &carry)
+				 : carry_cover(view, old, i, &carry);
 		r = add_carry(p, &carry);
-		if (r >= 0)
-			r = carry_all(p, step, e, carry.volume < 0, depth + 1);
 	}
 	return r;
 }
 
-/* The mount that the new one has to be a peer or a slave of, if that one is made before. */
-static ssize_t find_leader(const struct planner *p, const struct plan_step *step)
-{
-	uint32_t group = step->old->master ?: step->old->shared;
-
-	for (size_t i = 0; group && i < p->plan->n_steps; i++) {
-		const struct plan_step *s = &p->plan->steps[i];
-
-		if (s->old->shared == group && s->volume == step->volume &&
-		    strcmp(s->old->root, step->old->root) == 0)
-			return (ssize_t)i;
-	}
-	return -1;
-}
-
-static int add_step(struct planner *p, struct plan_step *step)
+static int add_step(struct planner *p, const struct plan_step *step)
 {
 	struct plan *plan = p->plan;
-	int r;
 
 	if (plan->n_steps == p->room_steps) {
 		size_t room = MAX_OF(p->room_steps * 2, 16U);
@@ -181,78 +242,199 @@ static int add_step(struct planner *p, struct plan_step *step)
 		plan->steps = steps;
 		p->room_steps = room;
 	}
-	step->first_carry = plan->n_carries;
-	step->leader = find_leader(p, step);
-	r = carry_all(p, step, step->old, false, 0);
-	if (r < 0)
-		return r;
-	step->n_carries = plan->n_carries - step->first_carry;
-	if (step->leader >= 0)
-		plan->steps[step->leader].copies++;
 	plan->steps[plan->n_steps++] = *step;
 	return 0;
 }
 
 static int plan_table(struct planner *p, size_t table)
 {
-	const struct plan_table *t = &p->tables[table];
-	int r = 0;
+	struct view view;
+	int r = view_make(p, &p->tables[table], &view);
 
-	for (size_t i = 0; r >= 0 && i < t->n; i++) {
-		const struct mount_entry *e = &t->entries[i];
-		struct plan_step step = { .table = table, .old = e };
+	if (r < 0)
+		return r;
+	for (size_t i = 0; r >= 0 && i < view.forest.n; i++) {
+		const struct verdict *v = &view.verdicts[i];
+		struct plan_step step = {
+			.table = table,
+			.volume = (size_t)v->volume,
+			.old = &view.forest.entries[i],
+			.first_carry = p->plan->n_carries,
+			.leader = -1,
+		};
 
-		if (!is_stale(p, e) || is_done(p, t, e) || is_under_another(p, t, e))
+		if (v->old < 0 || v->done || v->under || v->buried || !view.forest.nodes[i].in_tree)
 			continue;
-		step.volume = (size_t)volume_of(p, e);
-		r = add_step(p, &step);
+		r = carry_all(p, &view, (ssize_t)i);
+		step.n_carries = p->plan->n_carries - step.first_carry;
+		if (r >= 0)
+			r = add_step(p, &step);
 	}
+	view_free(&view);
 	return r;
 }
 
-/* Such a mount has peers or slaves, maybe, and follows nobody. */
-static bool has_origin(const struct planner *p, const struct plan_table *t)
+/* Whether steps are of one peer group, for which they have to show the same. */
+static int compare_groups(const struct plan_step *a, uint32_t group, const struct plan_step *b)
 {
-	for (size_t i = 0; i < t->n; i++)
-		if (t->entries[i].shared && !t->entries[i].master && is_stale(p, &t->entries[i]))
-			return true;
-	return false;
+	if (group != b->old->shared)
+		return group < b->old->shared ? -1 : 1;
+	if (a->volume != b->volume)
+		return a->volume < b->volume ? -1 : 1;
+	return strcmp(a->old->root, b->old->root);
+}
+
+static int compare_steps(const void *a, const void *b, void *of)
+{
+	size_t i = *(const size_t *)a, k = *(const size_t *)b;
+	const struct plan_step *steps = of;
+	int r = compare_groups(&steps[i], steps[i].old->shared, &steps[k]);
+
+	return r ? r : i < k ? -1 : i > k;
+}
+
+/* The step whose new mount has to be there before that of `step`; -1: none. */
+static ssize_t find_leader(const struct plan *plan, const size_t *by_group, size_t step)
+{
+	const struct plan_step *s = &plan->steps[step];
+	uint32_t group = s->old->master ?: s->old->shared;
+	size_t low = 0, high = plan->n_steps;
+
+	while (group && low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compare_groups(s, group, &plan->steps[by_group[middle]]) > 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (!group || low == plan->n_steps || by_group[low] == step ||
+	    compare_groups(s, group, &plan->steps[by_group[low]]) != 0)
+		return -1;
+	return (ssize_t)by_group[low];
+}
+
+struct order {
+	const struct plan_step *steps; /* as they were found */
+	ssize_t *leaders;
+	ssize_t *places; /* of each step in `ret`; -1: not yet, -2: its followers wait for it */
+	size_t *waiting;
+	struct plan_step *ret;
+	size_t n;
+};
+
+/* The step, and before it its leader, and that one's. Those that lead each other end there. */
+static void put_in_order(struct order *o, size_t step)
+{
+	size_t n = 0;
+
+	while (o->places[step] == -1) {
+		o->places[step] = -2;
+		o->waiting[n++] = step;
+		if (o->leaders[step] >= 0)
+			step = (size_t)o->leaders[step];
+	}
+	while (n > 0) {
+		struct plan_step *put = &o->ret[o->n];
+
+		step = o->waiting[--n];
+		*put = o->steps[step];
+		if (o->leaders[step] >= 0 && o->places[o->leaders[step]] >= 0) {
+			put->leader = o->places[o->leaders[step]];
+			o->ret[put->leader].copies++;
+		}
+		o->places[step] = (ssize_t)o->n++;
+	}
+}
+
+/* Those that follow nobody come first, then what they pass on. */
+static void order_steps(struct order *o, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		o->places[i] = -1;
+	for (size_t i = 0; i < n; i++)
+		if (o->steps[i].old->shared && !o->steps[i].old->master)
+			put_in_order(o, i);
+	for (size_t i = 0; i < n; i++)
+		put_in_order(o, i);
+}
+
+static int find_leaders(struct plan *plan)
+{
+	size_t n = plan->n_steps;
+	_cleanup_free_ size_t *by_group = sort_numbers(n, compare_steps, plan->steps);
+	_cleanup_free_ ssize_t *leaders = calloc(n + 1, sizeof(*leaders));
+	_cleanup_free_ ssize_t *places = calloc(n + 1, sizeof(*places));
+	_cleanup_free_ size_t *waiting = calloc(n + 1, sizeof(*waiting));
+	struct order o = {
+		.steps = plan->steps,
+		.leaders = leaders,
+		.places = places,
+		.waiting = waiting,
+		.ret = calloc(n + 1, sizeof(*o.ret)),
+	};
+
+	if (!by_group || !leaders || !places || !waiting || !o.ret) {
+		free(o.ret);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < n; i++)
+		leaders[i] = find_leader(plan, by_group, i);
+	order_steps(&o, n);
+	free(plan->steps);
+	plan->steps = o.ret;
+	return 0;
 }
 
 int plan_make(const struct plan_table *tables, size_t n_tables, const struct plan_volume *volumes,
 	      size_t n_volumes, struct plan *ret, struct error *err)
 {
-	struct planner p = { tables, volumes, n_volumes, ret, 0, 0 };
-	int r = 0;
+	_cleanup_free_ size_t *by_name = sort_numbers(n_volumes, compare_names, volumes);
+	struct planner p = { tables, n_tables, volumes, n_volumes, by_name, ret, 0, 0 };
+	int r = by_name ? 0 : -ENOMEM;
 
 	*ret = (struct plan){ 0 };
-	for (int origins = 1; origins >= 0; origins--)
-		for (size_t i = 0; r >= 0 && i < n_tables; i++)
-			if (has_origin(&p, &tables[i]) == origins)
-				r = plan_table(&p, i);
+	for (size_t i = 0; r >= 0 && i < n_tables; i++)
+		r = plan_table(&p, i);
+	if (r >= 0)
+		r = find_leaders(ret);
 	if (r < 0)
 		plan_free(ret);
 	return r < 0 ? error_errno(err, r, "plan the exchange of mounts") : 0;
 }
 
-void plan_count(const struct plan_table *tables, size_t n_tables, const struct plan_volume *volumes,
-		size_t n_volumes, size_t which, struct plan_counts *ret)
+static int count_table(const struct planner *p, size_t table, struct plan_counts *ret)
 {
-	struct planner p = { tables, volumes, n_volumes, NULL, 0, 0 };
+	struct view view;
+	int r = view_make(p, &p->tables[table], &view);
 
-	*ret = (struct plan_counts){ 0 };
-	for (size_t t = 0; t < n_tables; t++) {
-		for (size_t i = 0; i < tables[t].n; i++) {
-			const struct mount_entry *e = &tables[t].entries[i];
-			int old = old_index(&volumes[which], e);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < view.forest.n; i++) {
+		const struct verdict *v = &view.verdicts[i];
 
-			if (old < 0 || volume_of(&p, e) != (ssize_t)which)
-				continue;
-			ret->stale++;
-			ret->hidden += is_done(&p, &tables[t], e);
-			ret->seen |= 1U << old;
-		}
+		if (v->old < 0)
+			continue;
+		ret[v->volume].stale++;
+		ret[v->volume].hidden += v->done || v->buried;
+		ret[v->volume].seen |= 1U << v->old;
 	}
+	view_free(&view);
+	return 0;
+}
+
+int plan_count(const struct plan_table *tables, size_t n_tables, const struct plan_volume *volumes,
+	       size_t n_volumes, struct plan_counts *ret, struct error *err)
+{
+	_cleanup_free_ size_t *by_name = sort_numbers(n_volumes, compare_names, volumes);
+	struct planner p = { tables, n_tables, volumes, n_volumes, by_name, NULL, 0, 0 };
+	int r = by_name ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < n_volumes; i++)
+		ret[i] = (struct plan_counts){ 0 };
+	for (size_t i = 0; r >= 0 && i < n_tables; i++)
+		r = count_table(&p, i, ret);
+	return r < 0 ? error_errno(err, r, "count stale mounts") : 0;
 }
 
 void plan_free(struct plan *plan)

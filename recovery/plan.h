@@ -6,9 +6,10 @@
  * without touching anything. A mount is stale when it is a Holdfast mount of one of the volumes and
  * shows a superblock that this volume had before.
  *
- * Of stale mounts that lie on each other the lowest is exchanged and the others go; what else lies
- * on or below it is carried along. One that a live mount of its volume covers is done: it was
- * locked (mount_namespaces(7)), and can't be taken away.
+ * Of mounts of one volume and directory that lie on each other the lowest is exchanged and the
+ * others go; what else lies on it, and the topmost mount of each place below it, is carried along.
+ * What is stale among that is found by the next look. A mount that a live one of its volume and
+ * directory covers is done: it was locked (mount_namespaces(7)), and can't be taken away.
  */
 
 #include "base/error.h"
@@ -32,8 +33,8 @@ struct plan_table { /* of one namespace; borrowed */
 struct plan_carry {
 	const struct mount_entry *entry;
 	const char *where; /* struct exchange_carry; points into the entry */
-	ssize_t volume;	   /* it is a mount of that volume, which is mounted anew; else -1: the one
-			      that is there is copied */
+	ssize_t volume;	   /* below: it is a mount of that volume, which is mounted anew; else -1:
+			      the one that is there is copied */
 	bool drop;
 };
 
@@ -51,7 +52,7 @@ struct plan_step {
 };
 
 struct plan {
-	struct plan_step *steps; /* table by table */
+	struct plan_step *steps; /* a leader before those that follow it */
 	size_t n_steps;
 	struct plan_carry *carries;
 	size_t n_carries;
@@ -68,10 +69,11 @@ void plan_free(struct plan *plan);
 
 struct plan_counts {
 	uint32_t stale;	 /* mounts that show an earlier superblock of the volume */
-	uint32_t hidden; /* of them, those that a live one covers */
+	uint32_t hidden; /* of them, those that a live one covers, with what lies below it */
 	uint32_t seen;	 /* bits: which of its earlier device numbers they have */
 };
 
-/* plan_count - what is stale of volumes[which]. */
-void plan_count(const struct plan_table *tables, size_t n_tables, const struct plan_volume *volumes,
-		size_t n_volumes, size_t which, struct plan_counts *ret);
+/* plan_count - what is stale: ret[i] of volumes[i]. Returns 0 or -ENOMEM with *err set. */
+int __must_check plan_count(const struct plan_table *tables, size_t n_tables,
+			    const struct plan_volume *volumes, size_t n_volumes,
+			    struct plan_counts *ret, struct error *err);

@@ -264,6 +264,7 @@ static int decode_old_devs(const json_t *object, struct record *record, struct e
 	return 0;
 }
 
+/* Optional, as each of its members is: another release may have counted less. */
 static int decode_healing(const json_t *object, struct record_healing *healing, struct error *err)
 {
 	const json_t *from = json_object_get(object, "healing");
@@ -274,8 +275,10 @@ static int decode_healing(const json_t *object, struct record_healing *healing, 
 	if (!json_is_object(from))
 		return bad(err, "healing", "an object");
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(healing_members); i++)
-		r = get_number(from, healing_members[i].key, INT64_MAX,
-			       (uint64_t *)((char *)healing + healing_members[i].offset), err);
+		if (json_object_get(from, healing_members[i].key))
+			r = get_number(from, healing_members[i].key, INT64_MAX,
+				       (uint64_t *)((char *)healing + healing_members[i].offset),
+				       err);
 	return r;
 }
 

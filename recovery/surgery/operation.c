@@ -270,16 +270,6 @@ static int run_round(struct round *round, struct error *err)
 	return r;
 }
 
-/* What is still stale, as of the last look. */
-static void count(struct operation *op, const struct scan *scan)
-{
-	const struct nsmount_request *request = op->request;
-
-	for (uint32_t v = 0; v < request->n_volumes; v++)
-		plan_count(scan->tables, scan->n, request->volumes, request->n_volumes, v,
-			   &op->counts[v]);
-}
-
 /* Their mounts have to lie in a namespace to be copied (fs/namespace.c, __do_loopback): this one is
  * only ours. */
 static int settle_in(struct operation *op, struct error *err)
@@ -318,8 +308,9 @@ static int run_rounds(struct round *round, struct error *err)
 			r = run_round(round, err);
 		else if (r >= 0)
 			r = 0;
-		if (r == 0)
-			count(op, &scan);
+		if (r == 0) /* what is still stale */
+			r = plan_count(scan.tables, scan.n, op->request->volumes,
+				       op->request->n_volumes, op->counts, err);
 		plan_free(&round->plan);
 		scan_free(&scan);
 		if (r <= 0)

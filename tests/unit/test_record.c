@@ -69,12 +69,16 @@ static struct record *make_record(const char *id)
 	record->staging_path = strdup("/staging");
 	record->fingerprint = strdup("f");
 	record->dev = 0x2a;
+	record->old_devs[0] = 0x2b;
+	record->old_devs[1] = 1U << 30;
+	record->healing = (struct record_healing){ 3, 2, 40, 1, INT64_MAX };
 	target = record_add_target(record, "/pods/1", "f1");
 	assert_non_null(target);
 	target->published = target->created = true;
 	target = record_add_target(record, "/pods/2", "f2");
 	assert_non_null(target);
 	target->read_only = true;
+	target->attr = 0x200001;
 	return record;
 }
 
@@ -87,6 +91,8 @@ static void assert_same(const struct record *a, const struct record *b)
 	assert_string_equal(a->fingerprint, b->fingerprint);
 	assert_int_equal(a->ephemeral, b->ephemeral);
 	assert_true(a->dev == b->dev);
+	assert_memory_equal(a->old_devs, b->old_devs, sizeof(a->old_devs));
+	assert_memory_equal(&a->healing, &b->healing, sizeof(a->healing));
 	assert_int_equal(a->n_targets, b->n_targets);
 	for (size_t i = 0; i < a->n_targets; i++) {
 		assert_string_equal(a->targets[i].path, b->targets[i].path);
@@ -94,6 +100,7 @@ static void assert_same(const struct record *a, const struct record *b)
 		assert_int_equal(a->targets[i].read_only, b->targets[i].read_only);
 		assert_int_equal(a->targets[i].published, b->targets[i].published);
 		assert_int_equal(a->targets[i].created, b->targets[i].created);
+		assert_true(a->targets[i].attr == b->targets[i].attr);
 	}
 }
 
@@ -121,6 +128,85 @@ static void an_ephemeral_record_comes_back_as_it_was(void **state)
 	assert_int_equal(record_decode(text, size, &copy, NULL), 0);
 	assert_same(record, copy);
 	assert_null(copy->staging_path);
+}
+
+/* "90 91": the device and the earlier ones. */
+static void assert_devs(const struct record *record, const char *expected)
+{
+	char text[256];
+	int n = snprintf(text, sizeof(text), "%u", (unsigned int)record->dev);
+	size_t i = 0;
+
+	for (; i < RECORD_OLD_DEVS && record->old_devs[i] != 0; i++)
+		n += snprintf(text + n, sizeof(text) - (size_t)n, " %u",
+			      (unsigned int)record->old_devs[i]);
+	for (; i < RECORD_OLD_DEVS; i++)
+		assert_int_equal(record->old_devs[i], 0);
+	assert_string_equal(text, expected);
+}
+
+static void another_device_makes_the_last_one_an_earlier_one(void **state)
+{
+	_cleanup_record_ struct record *record = record_new("pv-1");
+
+	assert_devs(record, "0");
+	record_set_dev(record, 10);
+	assert_devs(record, "10");
+	record_set_dev(record, 10);
+	assert_devs(record, "10");
+	record_set_dev(record, 11);
+	assert_devs(record, "11 10");
+	record_set_dev(record, 0);
+	assert_devs(record, "0 11 10");
+	record_set_dev(record, 0);
+	assert_devs(record, "0 11 10");
+	record_set_dev(record, 12);
+	assert_devs(record, "12 11 10");
+}
+
+/* The kernel uses a number again when nothing has it any more. */
+static void a_number_that_comes_again_is_the_live_one(void **state)
+{
+	_cleanup_record_ struct record *record = record_new("pv-1");
+
+	for (dev_t dev = 10; dev <= 13; dev++)
+		record_set_dev(record, dev);
+	assert_devs(record, "13 12 11 10");
+	record_set_dev(record, 11);
+	assert_devs(record, "11 13 12 10");
+	record_set_dev(record, 13);
+	assert_devs(record, "13 11 12 10");
+	record_set_dev(record, 0);
+	record_set_dev(record, 13);
+	assert_devs(record, "13 11 12 10");
+}
+
+static void of_many_devices_the_latest_are_known(void **state)
+{
+	_cleanup_record_ struct record *record = record_new("pv-1");
+
+	for (dev_t dev = 10; dev <= 30; dev++)
+		record_set_dev(record, dev);
+	assert_devs(record, "30 29 28 27 26 25 24 23 22 21 20 19 18 17 16 15 14");
+	record_set_dev(record, 20);
+	assert_devs(record, "20 30 29 28 27 26 25 24 23 22 21 19 18 17 16 15 14");
+}
+
+static void an_earlier_device_is_dropped_and_the_order_stays(void **state)
+{
+	_cleanup_record_ struct record *record = record_new("pv-1");
+
+	for (dev_t dev = 10; dev <= 13; dev++)
+		record_set_dev(record, dev);
+	record_drop_old_dev(record, 11);
+	assert_devs(record, "13 12 10");
+	record_drop_old_dev(record, 11);
+	record_drop_old_dev(record, 0);
+	record_drop_old_dev(record, 13);
+	assert_devs(record, "13 12 10");
+	record_drop_old_dev(record, 12);
+	record_drop_old_dev(record, 10);
+	assert_devs(record, "13");
 }
 
 static void targets_are_found_and_dropped(void **state)
@@ -167,6 +253,42 @@ static int decode_changed(const char *from, const char *to, struct error *err)
 	return record_decode(changed, strlen(changed), &decoded, err);
 }
 
+#define DEVS "[\n    43,\n    1073741824\n  ]"
+
+static void decode_devs(const char *devs, const char *expected)
+{
+	_cleanup_record_ struct record *record = make_record("pv-1"), *decoded = NULL;
+	_cleanup_free_ char *text = NULL, *changed = NULL;
+	size_t size;
+	char *at;
+
+	assert_int_equal(record_encode(record, &text, &size, NULL), 0);
+	at = strstr(text, DEVS);
+	assert_non_null(at);
+	assert_true(asprintf(&changed, "%.*s%s%s", (int)(at - text), text, devs,
+			     at + strlen(DEVS)) > 0);
+	assert_int_equal(record_decode(changed, strlen(changed), &decoded, NULL), 0);
+	assert_devs(decoded, expected);
+}
+
+static void earlier_devices_are_read_in_their_order(void **state)
+{
+	decode_devs("[]", "42");
+	decode_devs("[7, 5, 6]", "42 7 5 6");
+	decode_devs("[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]",
+		    "42 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16");
+}
+
+/* Written by a release that knew nothing of them. */
+static void members_of_healing_may_be_missing(void **state)
+{
+	struct error err = ERROR_INIT;
+
+	assert_int_equal(decode_changed("\"oldDevs\"", "\"other\"", &err), 0);
+	assert_int_equal(decode_changed("\"healing\"", "\"other\"", &err), 0);
+	assert_int_equal(decode_changed("\"lastPauseMs\"", "\"other\"", &err), 0);
+}
+
 static void every_field_is_checked(void **state)
 {
 	static const char *const changes[][2] = {
@@ -181,6 +303,24 @@ static void every_field_is_checked(void **state)
 		{ "\"dev\": 42", "\"dev\": -1" },
 		{ "\"dev\": 42", "\"dev\": 99999999999999999999" },
 		{ "\"dev\": 42", "\"dev\": 1.5" },
+		{ DEVS, "7" },
+		{ DEVS, "null" },
+		{ DEVS, "{}" },
+		{ DEVS, "[0]" },
+		{ DEVS, "[-1]" },
+		{ DEVS, "[1, 1.5]" },
+		{ DEVS, "[1, \"2\"]" },
+		{ DEVS, "[1, [2]]" },
+		{ DEVS, "[99999999999999999999]" },
+		{ DEVS, "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]" },
+		{ "\"healing\": {", "\"healing\": 1, \"x\": {" },
+		{ "\"healing\": {", "\"healing\": null, \"x\": {" },
+		{ "\"healing\": {", "\"healing\": [], \"x\": {" },
+		{ "\"deaths\": 3", "\"deaths\": -3" },
+		{ "\"healings\": 2", "\"healings\": \"2\"" },
+		{ "\"lastPauseMs\": 40", "\"lastPauseMs\": 0.5" },
+		{ "\"staleMounts\": 1", "\"staleMounts\": true" },
+		{ "\"staleFiles\": 9223372036854775807", "\"staleFiles\": 9223372036854775808" },
 		{ "\"maxRead\": 131072", "\"maxRead\": 4294967296" },
 		{ "\"group\": 4000000000", "\"group\": \"root\"" },
 		{ "\"passthrough\"", "\"fast\"" },
@@ -368,6 +508,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_record_comes_back_as_it_was),
 		cmocka_unit_test(an_ephemeral_record_comes_back_as_it_was),
+		cmocka_unit_test(another_device_makes_the_last_one_an_earlier_one),
+		cmocka_unit_test(a_number_that_comes_again_is_the_live_one),
+		cmocka_unit_test(of_many_devices_the_latest_are_known),
+		cmocka_unit_test(an_earlier_device_is_dropped_and_the_order_stays),
+		cmocka_unit_test(earlier_devices_are_read_in_their_order),
+		cmocka_unit_test(members_of_healing_may_be_missing),
 		cmocka_unit_test(targets_are_found_and_dropped),
 		cmocka_unit_test(what_can_not_be_written_is_refused),
 		cmocka_unit_test(every_field_is_checked),
