@@ -12,27 +12,36 @@ from harness import eventually
 
 BUSYBOX = "/usr/bin/busybox"
 NAMESPACES = ("pid", "ipc", "uts", "mount", "network")
+KERNEL_NAMES = {"pid": "pid", "ipc": "ipc", "uts": "uts", "mount": "mnt", "network": "net"}
 
 
 class Container:
     """Started at once; its first process sleeps, exec() runs commands in it."""
 
-    def __init__(self, node, mounts, runtime="runc", command=("sleep", "100000"), mappings=None):
+    def __init__(self, node, mounts, runtime="runc", command=("sleep", "100000"), mappings=None, read_only=False,
+                 share=None):
         """mounts: {path in the container: (path on the host, [options])}; mappings: OCI uid/gid mappings for a user
-        namespace."""
+        namespace; read_only: its root file system; share: {kind of namespace: pid of whoever has it}."""
         self.runtime, self.id = runtime, f"hf-{uuid.uuid4().hex[:8]}"
         self.bundle = pathlib.Path(node.base) / "containers" / self.id
         self.state = pathlib.Path(node.base) / "containers" / "state"
-        self._make_rootfs()
-        (self.bundle / "config.json").write_text(json.dumps(self._config(mounts, command, mappings)))
+        self._make_rootfs([to for to, (source, _) in mounts.items() if pathlib.Path(source).is_dir()])
+        config = self._config(mounts, command, mappings)
+        config["root"]["readonly"] = read_only
+        for namespace in config["linux"]["namespaces"]:
+            if namespace["type"] in (share or {}):
+                namespace["path"] = f"/proc/{share[namespace['type']]}/ns/{KERNEL_NAMES[namespace['type']]}"
+        (self.bundle / "config.json").write_text(json.dumps(config))
         node._containers.append(self)
         self._run("run", "--detach", "--bundle", str(self.bundle), self.id, stdin=subprocess.DEVNULL,
                   stdout=subprocess.DEVNULL)
 
-    def _make_rootfs(self):
+    def _make_rootfs(self, directories):
         rootfs = self.bundle / "rootfs"
         for d in ("bin", "proc", "dev", "sys", "tmp", "data", "etc"):
             (rootfs / d).mkdir(parents=True)
+        for d in directories:  # root of a user namespace may not make them
+            (rootfs / d.lstrip("/")).mkdir(parents=True, exist_ok=True)
         shutil.copy(BUSYBOX, rootfs / "bin" / "busybox")
         subprocess.run(["chroot", rootfs, "/bin/busybox", "--install", "-s", "/bin"], check=True)
 
