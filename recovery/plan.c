@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "mount/path.h"
 #include "mount/tree.h"
 
 #define DEPTH_MAX 256 /* of mounts on mounts; a table that is no tree ends there */
@@ -152,7 +153,11 @@ static int carry_all(struct planner *p, const struct plan_step *step, const stru
 	return r;
 }
 
-/* The mount that the new one has to be a peer or a slave of, if that one is made before. */
+/*
+ * The mount that the new one has to be a peer or a slave of, if that one is made before and shows
+ * what this one shows: a bind of a sub-directory is a peer of the whole. A copy would keep an id
+ * mapping for good.
+ */
 static ssize_t find_leader(const struct planner *p, const struct plan_step *step)
 {
 	uint32_t group = step->old->master ?: step->old->shared;
@@ -160,8 +165,8 @@ static ssize_t find_leader(const struct planner *p, const struct plan_step *step
 	for (size_t i = 0; group && i < p->plan->n_steps; i++) {
 		const struct plan_step *s = &p->plan->steps[i];
 
-		if (s->old->shared == group && s->volume == step->volume &&
-		    strcmp(s->old->root, step->old->root) == 0)
+		if (s->old->shared == group && s->volume == step->volume && !s->old->idmapped &&
+		    path_is_beneath(s->old->root, step->old->root))
 			return (ssize_t)i;
 	}
 	return -1;
@@ -193,7 +198,7 @@ static int add_step(struct planner *p, struct plan_step *step)
 	return 0;
 }
 
-static int plan_table(struct planner *p, size_t table)
+static int plan_table(struct planner *p, size_t table, bool idmapped)
 {
 	const struct plan_table *t = &p->tables[table];
 	int r = 0;
@@ -202,7 +207,8 @@ static int plan_table(struct planner *p, size_t table)
 		const struct mount_entry *e = &t->entries[i];
 		struct plan_step step = { .table = table, .old = e };
 
-		if (!is_stale(p, e) || is_done(p, t, e) || is_under_another(p, t, e))
+		if (e->idmapped != idmapped || !is_stale(p, e) || is_done(p, t, e) ||
+		    is_under_another(p, t, e))
 			continue;
 		step.volume = (size_t)volume_of(p, e);
 		r = add_step(p, &step);
@@ -226,10 +232,10 @@ int plan_make(const struct plan_table *tables, size_t n_tables, const struct pla
 	int r = 0;
 
 	*ret = (struct plan){ 0 };
-	for (int origins = 1; origins >= 0; origins--)
+	for (int pass = 0; pass < 4; pass++) /* leaders first */
 		for (size_t i = 0; r >= 0 && i < n_tables; i++)
-			if (has_origin(&p, &tables[i]) == origins)
-				r = plan_table(&p, i);
+			if (has_origin(&p, &tables[i]) == (pass % 2 == 0))
+				r = plan_table(&p, i, pass >= 2);
 	if (r < 0)
 		plan_free(ret);
 	return r < 0 ? error_errno(err, r, "plan the exchange of mounts") : 0;

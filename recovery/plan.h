@@ -51,7 +51,7 @@ struct plan_step {
 };
 
 struct plan {
-	struct plan_step *steps; /* table by table */
+	struct plan_step *steps; /* leaders before those that follow them */
 	size_t n_steps;
 	struct plan_carry *carries;
 	size_t n_carries;
