@@ -6,12 +6,24 @@ import errno
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import textwrap
+import uuid
 
-from harness import eventually, mountinfo
+import control
+from harness import AccessMode, eventually, mountinfo
 from mounting import fusectl
+
+READ_WRITE = AccessMode.SINGLE_NODE_MULTI_WRITER
+FILES = {"f": "hello\n", "sub/g": "below\n", "sub/deep/h": "deeper\n", "one/file": "single\n"}
+
+
+def make_volume(node, **kw):
+    """Its id is nobody else's on this machine: healing looks into all mount namespaces."""
+    name = f"heal-{uuid.uuid4().hex[:8]}"
+    node.make_source(name, FILES)
+    return node.volume(name, access=READ_WRITE, **kw)
+
 
 def inside(pid, code, *args):
     """Run lines of Python, which know what mounting.py has and `args`, in the mount namespace of a process, at its root."""
@@ -81,11 +93,18 @@ def _gone(pid):
         return True
 
 
-def healed(volume, end=abort):
+def healed(volume, end="abort"):
     """End the connection, and wait until the plugin says that the volume is healed."""
     before = healing(volume)["healings"]
-    end(volume)
+    ENDS[end](volume)
     eventually(lambda: healing(volume)["healings"] > before, what=f"healing: {volume.node.plugin.text()[-1500:]}")
+
+
+def look_again(volume):
+    """The watchdog looks at it now, as `holdfastctl heal` has it done."""
+    with control.Control(volume.node.run_dir, name="plugin.sock") as plugin:
+        reply = plugin.call(control.request(control.HEAL, volume.id))
+    assert reply.code == 0, reply.text
 
 
 # what is mounted where
@@ -139,21 +158,16 @@ class Picture:
         return "\n".join(f"{k}: {v}" for k, v in sorted(self.mounts.items()))
 
 
-def stays_the_same(volumes, pids, end=None):
-    """Heal, and look: the same mounts with the same flags, root and propagation, all of other superblocks. Returns the
-    picture."""
+def stays_the_same(volumes, pids, end="abort"):
+    """Heal, and look: the same mounts with the same flags, root and propagation, all of other superblocks."""
     volumes = volumes if isinstance(volumes, list) else [volumes]
     before = Picture(volumes, pids)
     assert before.mounts
-    if end:
-        end()
-    else:
-        for volume in volumes:
-            healed(volume)
+    for volume in volumes:
+        healed(volume, end)
     after = Picture(volumes, pids)
     assert after == before, f"before:\n{before}\nafter:\n{after}\n{volumes[0].node.plugin.text()[-3000:]}"
     assert not after.devs & before.devs
-    return after
 
 
 # processes with mount namespaces
@@ -163,17 +177,18 @@ class Namespace:
     """A process that sleeps in a new mount namespace, made by unshare(1): a peer of ours, or busybox's in a container."""
 
     def __init__(self, node, *options, inside=None):
-        """inside: a process in whose mount namespace the new one is made."""
+        """inside: a process in whose mount namespace the new one is made, with the programs that are there."""
         enter = ["nsenter", f"--mount=/proc/{inside}/ns/mnt", "--"] if inside else []
         options = options or (() if inside else ("--propagation", "unchanged"))
-        ready, out = os.pipe()
-        # the sleep itself keeps the pipe open, and the shell has written before
         self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *enter, "unshare", "-m", *options, "sh", "-c",
-                                         "echo $$ && exec sleep 100000"], stdout=out, stdin=subprocess.DEVNULL)
-        os.close(out)
-        with os.fdopen(ready) as f:
-            self.pid = int(f.readline())
+                                         "echo ready && exec sleep 100000"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         node._containers.append(self)
+        assert self.process.stdout.readline() == b"ready\n"
+
+    @property
+    def pid(self):
+        """Each program was executed by the one before."""
+        return self.process.pid
 
     def remove(self):
         if self.process.poll() is None:
@@ -181,17 +196,17 @@ class Namespace:
         self.process.wait(20)
 
 
-def is_dead(pid):
-    return _gone(pid)
-
-
-def signal_all(pids, number):
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
-
-
-def stop(pids):
-    signal_all(pids, signal.SIGSTOP)
+def place_idmapped(source, uid_map, gid_map, pid, target):
+    """An idmapped copy of a mount on the host in the mount namespace of a process. The user namespace that the mapping comes from
+    is gone afterwards."""
+    helper = subprocess.Popen(["unshare", "--user", "sleep", "100000"])
+    try:
+        users = f"/proc/{helper.pid}/ns/user"
+        eventually(lambda: os.readlink(users) != os.readlink("/proc/self/ns/user"), what="a user namespace")
+        for kind, lines in (("uid", uid_map), ("gid", gid_map)):
+            with open(f"/proc/{helper.pid}/{kind}_map", "w") as f:
+                f.write(lines)
+        inside("self", "idmapped(*args)", source, users, pid, target)
+    finally:
+        helper.kill()
+        helper.wait()

@@ -2,25 +2,14 @@
 """A connection that ended for good: every mount of the volume is exchanged, also in running containers, and looks as before."""
 
 import os
-import subprocess
-import uuid
 
 import pytest
 
 from container import Container
-from harness import AccessMode, eventually, mountinfo
-from healing import ENDS, Namespace, healed, healing, inside, layers, mounts_of, read, reads, stays_the_same
+from harness import mountinfo
+from healing import ENDS, Namespace, healing, inside, layers, make_volume, mounts_of, place_idmapped, read, stays_the_same
 
-READ_WRITE = AccessMode.SINGLE_NODE_MULTI_WRITER
 RUNTIMES = ("runc", "crun")
-FILES = {"f": "hello\n", "sub/g": "below\n", "sub/deep/h": "deeper\n", "one/file": "single\n"}
-
-
-def make_volume(node, **kw):
-    """Its id is nobody else's on this machine: healing looks into all mount namespaces."""
-    name = f"heal-{uuid.uuid4().hex[:8]}"
-    node.make_source(name, FILES)
-    return node.volume(name, access=READ_WRITE, **kw)
 
 
 @pytest.fixture
@@ -44,7 +33,7 @@ def test_every_way_to_mount_a_volume_in_a_container(node, volume, runtime, end):
         "/shared": (target, ["rshared"]),
     }, runtime=runtime)
     pid = container.pid
-    stays_the_same(volume, {"host": "self", "container": pid}, lambda: ENDS[end](volume) or wait_for(volume, 1))
+    stays_the_same(volume, {"host": "self", "container": pid}, end)
     assert container.exec("cat", "/data/f", "/ro/f", "/noexec/f", "/nodiratime/f", "/slave/f", "/shared/f") == "hello\n" * 6
     assert container.exec("cat", "/sub/g", "/deep/h", "/single") == "below\ndeeper\nsingle\n"
     assert container.exec("ls", "/sub", "/deep") == "/deep:\nh\n\n/sub:\ndeep\ng\n"
@@ -57,10 +46,6 @@ def test_every_way_to_mount_a_volume_in_a_container(node, volume, runtime, end):
     container.remove()
     volume.down()
     assert node.is_clean()
-
-
-def wait_for(volume, healings):
-    eventually(lambda: healing(volume)["healings"] >= healings, what="healing")
 
 
 def test_containers_that_share_a_volume(node, volume):
@@ -106,9 +91,9 @@ def test_a_container_with_a_user_namespace(node, volume, end):
     container = Container(node, {"/data": (target, ["nosuid", "nodev"]), "/sub": (target / "sub", ["ro", "nosuid", "nodev"])},
                           mappings=MAPPINGS)
     pid = container.pid
-    place_idmapped(target, pid, pid, "/tmp")
+    place_idmapped(target, "0 100000 65536", "0 100000 65536", pid, "/tmp")
     assert container.exec("stat", "-c", "%u:%g", "/tmp/owned", "/data/owned") == "7:8\n65534:65534\n"
-    stays_the_same(volume, {"host": "self", "container": pid}, lambda: ENDS[end](volume) or wait_for(volume, 1))
+    stays_the_same(volume, {"host": "self", "container": pid}, end)
     assert container.exec("cat", "/data/f", "/sub/g", "/tmp/f") == "hello\nbelow\nhello\n"
     assert container.exec("stat", "-c", "%u:%g", "/tmp/owned", "/data/owned") == "7:8\n65534:65534\n"
     container.exec("sh", "-c", "echo new > /tmp/new")
@@ -121,24 +106,12 @@ def test_mappings_that_are_not_those_of_a_container(node, volume):
     target = volume.up()
     (node.sources / volume.id / "owned").write_text("mine\n")
     os.chown(node.sources / volume.id / "owned", 3, 4)
-    helper = subprocess.Popen(["unshare", "--user", "sleep", "100000"])
-    eventually(lambda: os.readlink(f"/proc/{helper.pid}/ns/user") != os.readlink("/proc/self/ns/user"), what="a user namespace")
-    with open(f"/proc/{helper.pid}/uid_map", "w") as f:
-        f.write("0 1000 2\n3 5000 4\n")
-    with open(f"/proc/{helper.pid}/gid_map", "w") as f:
-        f.write("0 2000 4\n4 70000 1\n")
     where = node.base / "mapped"
     where.mkdir()
-    place_idmapped(target, helper.pid, os.getpid(), where)
-    helper.kill()
-    helper.wait()
+    place_idmapped(target, "0 1000 2\n3 5000 4\n", "0 2000 4\n4 70000 1\n", "self", where)
     assert owner(where / "owned") == (5000, 70000)
     stays_the_same(volume, {"host": "self"})
     assert owner(where / "owned") == (5000, 70000)
-
-
-def place_idmapped(source, userns_pid, pid, target):
-    inside("self", "idmapped(*args)", source, f"/proc/{userns_pid}/ns/user", pid, target)
 
 
 def owner(path):
