@@ -5,7 +5,10 @@
 #include <string.h>
 
 #include "mount/forest.h"
+#include "mount/path.h"
 #include "mount/tree.h"
+
+#define CANDIDATES_MAX 64 /* as a leader; who has none gets a mount that has no peers */
 
 struct verdict {	/* on one mount */
 	ssize_t volume; /* whose it is, live or stale; -1: none */
@@ -274,44 +277,64 @@ static int plan_table(struct planner *p, size_t table)
 	return r;
 }
 
-/* Whether steps are of one peer group, for which they have to show the same. */
 static int compare_groups(const struct plan_step *a, uint32_t group, const struct plan_step *b)
 {
 	if (group != b->old->shared)
 		return group < b->old->shared ? -1 : 1;
-	if (a->volume != b->volume)
-		return a->volume < b->volume ? -1 : 1;
-	return strcmp(a->old->root, b->old->root);
+	return a->volume == b->volume ? 0 : a->volume < b->volume ? -1 : 1;
 }
 
+/* By peer group and volume; who may not lead comes last, a directory before those below it. */
 static int compare_steps(const void *a, const void *b, void *of)
 {
 	size_t i = *(const size_t *)a, k = *(const size_t *)b;
 	const struct plan_step *steps = of;
 	int r = compare_groups(&steps[i], steps[i].old->shared, &steps[k]);
 
+	if (r == 0)
+		r = steps[i].old->idmapped - steps[k].old->idmapped;
+	if (r == 0)
+		r = strcmp(steps[i].old->root, steps[k].old->root);
 	return r ? r : i < k ? -1 : i > k;
 }
 
-/* The step whose new mount has to be there before that of `step`; -1: none. */
-static ssize_t find_leader(const struct plan *plan, const size_t *by_group, size_t step)
+/* The first step of the group that `step` belongs to, or receives from. */
+static size_t find_group(const struct plan *plan, const size_t *by_group,
+			 const struct plan_step *step, uint32_t group)
 {
-	const struct plan_step *s = &plan->steps[step];
-	uint32_t group = s->old->master ?: s->old->shared;
 	size_t low = 0, high = plan->n_steps;
 
-	while (group && low < high) {
+	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (compare_groups(s, group, &plan->steps[by_group[middle]]) > 0)
+		if (compare_groups(step, group, &plan->steps[by_group[middle]]) > 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	if (!group || low == plan->n_steps || by_group[low] == step ||
-	    compare_groups(s, group, &plan->steps[by_group[low]]) != 0)
-		return -1;
-	return (ssize_t)by_group[low];
+	return low;
+}
+
+/*
+ * The step whose new mount has to be there before that of `step`, because it shows the same
+ * directory or one above: a bind of a sub-directory is a peer of the whole. A copy would keep an id
+ * mapping for good. -1: none.
+ */
+static ssize_t find_leader(const struct plan *plan, const size_t *by_group, size_t step)
+{
+	const struct plan_step *s = &plan->steps[step];
+	uint32_t group = s->old->master ?: s->old->shared;
+	size_t first = group ? find_group(plan, by_group, s, group) : 0;
+
+	for (size_t i = first; group && i < plan->n_steps && i < first + CANDIDATES_MAX; i++) {
+		const struct plan_step *c = &plan->steps[by_group[i]];
+
+		if (by_group[i] == step || compare_groups(s, group, c) != 0)
+			return -1;
+		if (!c->old->idmapped && path_is_beneath(c->old->root, s->old->root))
+			return (ssize_t)by_group[i];
+	}
+	return -1;
 }
 
 struct order {

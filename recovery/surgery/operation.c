@@ -105,27 +105,38 @@ static void note_failure(struct round *round, const struct plan_step *step, cons
 		say(round, step, NSMOUNT_FAILED, 0, err);
 }
 
-/* The directory or file of the new mount that the old one showed: `root` as in mountinfo. */
-static int open_root(int mount_fd, const char *root)
+/* The directory or file of the superblock that the old mount showed: `root` as in mountinfo, which
+ * is `base`, where the new mount's root is, or below it. */
+static int open_root(int mount_fd, const char *base, const char *root)
 {
 	struct open_how how = {
 		.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+			   RESOLVE_NO_XDEV,
 	};
-	long fd = syscall(SYS_openat2, mount_fd, root[1] ? root + 1 : ".", &how, sizeof(how));
+	const char *rest = root + strlen(base);
+	long fd;
 
+	rest += *rest == '/';
+	fd = syscall(SYS_openat2, mount_fd, *rest ? rest : ".", &how, sizeof(how));
 	return fd < 0 ? -errno : (int)fd;
 }
 
-/* A detached mount of it. In our own namespace. */
-static int clone_for(const struct round *round, size_t volume, const char *root, int *ret_fd,
-		     struct error *err)
+/* A detached mount of it. In the namespace of `mount_fd`. */
+static int clone_root(int mount_fd, const char *base, const char *root, int *ret_fd,
+		      struct error *err)
 {
-	_cleanup_close_ int fd = open_root(round->op->mount_fds[volume], root);
+	_cleanup_close_ int fd = open_root(mount_fd, base, root);
 
 	if (fd < 0)
 		return error_errno(err, fd, "'%s' can't be opened in the new mount", root);
 	return mount_clone(fd, "", false, ret_fd, err);
+}
+
+static int clone_for(const struct round *round, size_t volume, const char *root, int *ret_fd,
+		     struct error *err)
+{
+	return clone_root(round->op->mount_fds[volume], "/", root, ret_fd, err);
 }
 
 static int prepare_carries(const struct round *round, const struct plan_step *step,
@@ -174,10 +185,15 @@ static int make_new(struct round *round, size_t i, struct error *err)
 /* For those who follow; in the step's namespace. */
 static void copy_for_followers(struct round *round, size_t leader)
 {
+	const char *base = round->plan.steps[leader].old->root;
+
 	for (size_t i = leader + 1; i < round->plan.n_steps; i++) {
-		if (round->plan.steps[i].leader != (ssize_t)leader)
+		const struct plan_step *step = &round->plan.steps[i];
+
+		if (step->leader != (ssize_t)leader)
 			continue;
-		if (mount_clone(round->new_fds[leader], "", false, &round->new_fds[i], NULL) < 0)
+		if (clone_root(round->new_fds[leader], base, step->old->root, &round->new_fds[i],
+			       NULL) < 0)
 			round->new_fds[i] = -EBADF; /* it gets one that has no peers */
 	}
 }

@@ -14,6 +14,7 @@ MORE = 1
 READ_ONLY = 1
 AUTO, UPCALL_FREE, PASSTHROUGH, WORKER = range(4)
 STARTING, SERVING, RESTARTING, DEAD = range(4)
+HEAL = 12  # the plugin's
 
 HEADER = struct.Struct("=IHHIIII")  # magic, version, type, size, serial, flags, reserved
 CONFIG = struct.Struct("=136sIIIIIIQQQ")  # id, flags, mode, consistency, group, max_read, reserved, timeouts, memory
@@ -63,12 +64,12 @@ class Reply:
 
 
 class Control:
-    """One connection to the keeper."""
+    """One connection to the keeper, or to the plugin's watchdog."""
 
-    def __init__(self, run_dir, timeout=20):
+    def __init__(self, run_dir, timeout=20, name="keeper.sock"):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(timeout)
-        self.socket.connect(str(run_dir / "keeper.sock"))
+        self.socket.connect(str(run_dir / name))
 
     def __enter__(self):
         return self

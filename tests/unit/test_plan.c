@@ -314,12 +314,19 @@ static void peers_follow_the_first(void **state)
 		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5),
 		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5),
 		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5));
-	/* they have to show the same */
-	ASSERT_PLAN("0/10 a; 0/11 a; 0/12 b; 0/13 a", ROOT,
+	/* they have to show the same, or something below */
+	ASSERT_PLAN("0/10 a x1; 0/11 a <0; 0/12 b; 0/13 a", ROOT,
 		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5),
 		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5, .root = "/sub"),
 		    MOUNT(12, 1, "/o", "b", OLD_B, .shared = 5),
 		    MOUNT(13, 1, "/p", "a", OLD, .shared = 6));
+	ASSERT_PLAN("0/10 a; 0/11 a", ROOT,
+		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .root = "/sub"),
+		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5, .root = "/subway"));
+	/* a copy would keep an id mapping */
+	ASSERT_PLAN("0/11 a x1; 0/10 a <0", ROOT,
+		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .idmapped = true),
+		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5));
 }
 
 static void slaves_follow_their_master(void **state)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of healing share: ways to end a connection, and a picture of a volume's mounts in every namespace, taken
+before and after."""
+
+import errno
+import json
+import os
+import pathlib
+import subprocess
+import textwrap
+import uuid
+
+import control
+from harness import AccessMode, eventually, mountinfo
+from mounting import fusectl
+
+READ_WRITE = AccessMode.SINGLE_NODE_MULTI_WRITER
+FILES = {"f": "hello\n", "sub/g": "below\n", "sub/deep/h": "deeper\n", "one/file": "single\n"}
+
+
+def make_volume(node, **kw):
+    """Its id is nobody else's on this machine: healing looks into all mount namespaces."""
+    name = f"heal-{uuid.uuid4().hex[:8]}"
+    node.make_source(name, FILES)
+    return node.volume(name, access=READ_WRITE, **kw)
+
+
+def inside(pid, code, *args):
+    """Run lines of Python, which know what mounting.py has and `args`, in the mount namespace of a process, at its root."""
+    subprocess.run(["/usr/bin/python3", "-c", INSIDE.format(code=textwrap.dedent(code)), str(pid), *map(str, args)], check=True,
+                   cwd=pathlib.Path(__file__).parent, timeout=30)
+
+
+INSIDE = """
+import sys
+from mounting import *
+pid, *args = sys.argv[1:]
+enter(pid)
+{code}
+"""
+
+
+# a volume's record
+
+
+def record(volume):
+    """What RUN_DIR/volumes has of it."""
+    for path in (volume.node.run_dir / "volumes").iterdir():
+        try:
+            entry = json.loads(path.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):  # one that is just being written
+            continue
+        if entry["id"] == volume.id:
+            return entry
+    return None
+
+
+def healing(volume):
+    return record(volume)["healing"]
+
+
+# the ends of a connection
+
+
+def abort(volume):
+    ctl = fusectl()
+    try:
+        pathlib.Path(f"/proc/self/fd/{ctl}/{os.minor(record(volume)['dev'])}/abort").write_text("1")
+    finally:
+        os.close(ctl)
+
+
+def kill_both(node):
+    """Keeper and plugin at once: nobody has the connections any more."""
+    workers = node.workers()
+    node.plugin.kill()
+    node.keeper.kill()
+    eventually(lambda: all(_gone(w) for w in workers), what="workers to die")
+
+
+def kill_and_start(volume):
+    kill_both(volume.node)
+    volume.node.start()
+
+
+ENDS = {"abort": abort, "kill": kill_and_start}
+
+
+def _gone(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def healed(volume, end="abort"):
+    """End the connection, and wait until the plugin says that the volume is healed."""
+    before = healing(volume)["healings"]
+    ENDS[end](volume)
+    eventually(lambda: healing(volume)["healings"] > before, what=f"healing: {volume.node.plugin.text()[-1500:]}")
+
+
+def look_again(volume):
+    """The watchdog looks at it now, as `holdfastctl heal` has it done."""
+    with control.Control(volume.node.run_dir, name="plugin.sock") as plugin:
+        reply = plugin.call(control.request(control.HEAL, volume.id))
+    assert reply.code == 0, reply.text
+
+
+# what is mounted where
+
+
+def read(pid, path):
+    """A file as a process sees it; for "self" as we do."""
+    root = "" if pid == "self" else f"/proc/{pid}/root"
+    return pathlib.Path(f"{root}{path}").read_text()
+
+
+def reads(pid, path):
+    """Its content, or the name of the error."""
+    try:
+        return read(pid, path)
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+def layers(pid, path):
+    """The mounts that lie on each other at a path."""
+    return [m for m in mountinfo(pid) if m["target"] == str(path)]
+
+
+def mounts_of(volume, pid="self"):
+    return [m for m in mountinfo(pid) if m["source"] == f"holdfast:{volume.id}"]
+
+
+class Picture:
+    """The mounts of volumes in some namespaces: everything that an application could tell apart, but for numbers."""
+
+    def __init__(self, volumes, pids):
+        self.devs, self.mounts, groups = set(), {}, {}
+        for name, pid in pids.items():
+            for volume in volumes:
+                for m in mounts_of(volume, pid):
+                    self.devs.add((volume.id, m["dev"]))
+                    kind = tuple(self._rename(o, groups) for o in m["optional"] if not o.startswith("propagate_from"))
+                    entry = (m["root"], tuple(sorted(m["options"])), kind)
+                    self.mounts.setdefault((name, volume.id, m["target"]), []).append(entry)
+
+    @staticmethod
+    def _rename(optional, groups):
+        tag, _, number = optional.partition(":")
+        return f"{tag}:{groups.setdefault(number, len(groups) + 1)}"
+
+    def __eq__(self, other):
+        return self.mounts == other.mounts
+
+    def __repr__(self):
+        return "\n".join(f"{k}: {v}" for k, v in sorted(self.mounts.items()))
+
+
+def stays_the_same(volumes, pids, end="abort"):
+    """Heal, and look: the same mounts with the same flags, root and propagation, all of other superblocks."""
+    volumes = volumes if isinstance(volumes, list) else [volumes]
+    before = Picture(volumes, pids)
+    assert before.mounts
+    for volume in volumes:
+        healed(volume, end)
+    after = Picture(volumes, pids)
+    assert after == before, f"before:\n{before}\nafter:\n{after}\n{volumes[0].node.plugin.text()[-3000:]}"
+    assert not after.devs & before.devs
+
+
+# processes with mount namespaces
+
+
+class Namespace:
+    """A process that sleeps in a new mount namespace, made by unshare(1): a peer of ours, or busybox's in a container."""
+
+    def __init__(self, node, *options, inside=None):
+        """inside: a process in whose mount namespace the new one is made, with the programs that are there."""
+        enter = ["nsenter", f"--mount=/proc/{inside}/ns/mnt", "--"] if inside else []
+        options = options or (() if inside else ("--propagation", "unchanged"))
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *enter, "unshare", "-m", *options, "sh", "-c",
+                                         "echo ready && exec sleep 100000"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        node._containers.append(self)
+        assert self.process.stdout.readline() == b"ready\n"
+
+    @property
+    def pid(self):
+        """Each program was executed by the one before."""
+        return self.process.pid
+
+    def remove(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(20)
+
+
+def place_idmapped(source, uid_map, gid_map, pid, target):
+    """An idmapped copy of a mount on the host in the mount namespace of a process. The user namespace that the mapping comes from
+    is gone afterwards."""
+    helper = subprocess.Popen(["unshare", "--user", "sleep", "100000"])
+    try:
+        users = f"/proc/{helper.pid}/ns/user"
+        eventually(lambda: os.readlink(users) != os.readlink("/proc/self/ns/user"), what="a user namespace")
+        for kind, lines in (("uid", uid_map), ("gid", gid_map)):
+            with open(f"/proc/{helper.pid}/{kind}_map", "w") as f:
+                f.write(lines)
+        inside("self", "idmapped(*args)", source, users, pid, target)
+    finally:
+        helper.kill()
+        helper.wait()
