@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <limits.h>
 #include <time.h>
 
 #include "base/macros.h"
@@ -15,4 +16,16 @@ static inline uint64_t clock_now_ns(void)
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* clock_left_ms - milliseconds until due_ns, for poll(2); rounded up, so that a loop does not spin
+ * through the last one. 0 when it has passed. */
+static inline int clock_left_ms(uint64_t due_ns)
+{
+	uint64_t now = clock_now_ns(), ms;
+
+	if (now >= due_ns)
+		return 0;
+	ms = (due_ns - now) / NSEC_PER_MSEC + 1;
+	return ms > INT_MAX ? INT_MAX : (int)ms;
 }

@@ -140,17 +140,10 @@ static void feed_watchdog(struct daemon *daemon, struct server *server)
 	daemon->watchdog_due_ns = now + interval;
 }
 
-static int until_ms(uint64_t then_ns)
-{
-	uint64_t now = clock_now_ns();
-
-	return then_ns <= now ? 0 : (int)((then_ns - now) / NSEC_PER_MSEC) + 1;
-}
-
 static int poll_timeout(const struct daemon *daemon, bool paused)
 {
-	int timeout = paused ? until_ms(daemon->accept_from_ns) : -1;
-	int watchdog = daemon->watchdog_ms > 0 ? until_ms(daemon->watchdog_due_ns) : -1;
+	int timeout = paused ? clock_left_ms(daemon->accept_from_ns) : -1;
+	int watchdog = daemon->watchdog_ms > 0 ? clock_left_ms(daemon->watchdog_due_ns) : -1;
 
 	if (timeout < 0)
 		return watchdog;

@@ -38,13 +38,6 @@ int node_keeper_add(struct node_service *s, int timeout_ms, const struct volume_
 	return 0;
 }
 
-static int left_ms(uint64_t due_ns)
-{
-	uint64_t now = clock_now_ns();
-
-	return now >= due_ns ? 0 : (int)((due_ns - now) / NSEC_PER_MSEC) + 1;
-}
-
 int node_keeper_mount(struct node_service *s, int timeout_ms, const char *id, int *ret_mount_fd,
 		      struct volume_status *ret, struct error *err)
 {
@@ -53,16 +46,16 @@ int node_keeper_mount(struct node_service *s, int timeout_ms, const char *id, in
 	for (;;) {
 		struct error why = ERROR_INIT;
 		enum escrow_claim claim = ESCROW_NOT_HELD;
-		int r = keeper_mount(s->config.run_dir, left_ms(due_ns), id, ret_mount_fd, ret,
+		int r = keeper_mount(s->config.run_dir, clock_left_ms(due_ns), id, ret_mount_fd, ret,
 				     &why);
 
 		if (r < 0 && why.kind == ERROR_NOT_FOUND)
-			claim = escrow_reclaim(s->escrow, id, left_ms(due_ns));
+			claim = escrow_reclaim(s->escrow, id, clock_left_ms(due_ns));
 		if (r >= 0)
 			return r;
 		if (claim == ESCROW_NOT_HELD)
 			return error_set(err, why.kind, r, "%s", why.text);
-		if (claim == ESCROW_PENDING || left_ms(due_ns) == 0)
+		if (claim == ESCROW_PENDING || clock_left_ms(due_ns) == 0)
 			return error_set(err, ERROR_UNAVAILABLE, -EAGAIN,
 					 "the keeper was restarted and is being given its volumes "
 					 "back");

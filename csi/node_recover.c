@@ -5,12 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "csi/node_keeper.h"
 #include "csi/node_volume.h"
 #include "csi/reconcile.h"
 #include "mount/mountinfo.h"
 #include "mount/path.h"
+#include "mount/tree.h"
 #include "recovery/escrow.h"
 #include "recovery/keeper_client.h"
 
@@ -58,9 +60,24 @@ static int load_mounts(const char *root, struct situation *s, struct error *err)
 			     below ? e->target + strlen(real) : e->target) < 0)
 			return error_errno(err, -ENOMEM, "look for leftovers");
 		s->mounts[s->n_mounts++] =
-			(struct reconcile_mount){ .dev = e->dev, .target = target };
+			(struct reconcile_mount){
+				.dev = e->dev,
+				.target = target,
+				.volume = mount_fuse_volume(e->fstype, e->source),
+				.below_root = real && path_is_beneath(real, e->target),
+			};
 	}
 	return 0;
+}
+
+/* Kubelet makes the directory above, and takes it away with the pod. */
+static bool is_gone(const void *context, const char *path)
+{
+	const struct node_service *service = context;
+	_cleanup_close_ int fd = -EBADF;
+	const char *name;
+
+	return path_open_parent(service->config.kubelet_root, path, &fd, &name, NULL) == -ENOENT;
 }
 
 static int load(struct node_service *service, struct situation *s, struct error *err)
@@ -81,6 +98,8 @@ static int load(struct node_service *service, struct situation *s, struct error 
 				.n_volumes = s->n_volumes,
 				.mounts = s->mounts,
 				.n_mounts = s->n_mounts,
+				.is_gone = is_gone,
+				.context = service,
 			},
 			&s->steps, &s->n_steps, err);
 	return r;
@@ -112,6 +131,9 @@ static void take(struct node_service *service, const struct reconcile_step *step
 		break;
 	case RECONCILE_DROP_TARGET:
 		r = drop_target(service, step, &err);
+		break;
+	case RECONCILE_UNMOUNT:
+		r = node_volume_clear_unknown(service, step->id, step->path, &err);
 		break;
 	case RECONCILE_END_STRAY:
 		r = node_keeper_remove(service, step->id, &err);

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "csi/volume_health.h"
@@ -18,7 +19,8 @@
 #include "csi/validate.h"
 #include "csi.pb-c.h"
 
-#define DEADLINE_MS 1000 /* for each of the two that are asked */
+#define DEADLINE_MS 800	    /* for all that is asked: a call is answered within a second */
+#define STATFS_MIN_MS 200
 
 static bool is_place_of(const struct record *record, const char *path)
 {
@@ -109,11 +111,11 @@ static int fill_condition(Csi__V1__NodeGetVolumeStatsResponse *answer,
 	return condition->message ? 0 : -ENOMEM;
 }
 
-static void ask_keeper(struct node_service *s, const struct call *call, const char *id,
+static void ask_keeper(struct node_service *s, const struct call *call, const char *id, int max_ms,
 		       struct volume_facts *facts)
 {
 	_cleanup_close_ int mount_fd = -EBADF;
-	int r = node_volume_ask(s, call_remaining_ms(call, DEADLINE_MS), id, &mount_fd,
+	int r = node_volume_ask(s, call_remaining_ms(call, max_ms), id, &mount_fd,
 				&facts->status, NULL);
 
 	facts->keeper_answers = r >= 0;
@@ -123,7 +125,8 @@ static int collect(struct node_service *s, const struct call *call, const struct
 		   const char *path, Csi__V1__NodeGetVolumeStatsResponse *answer, struct error *err)
 {
 	struct mountpoint m = node_place(s, record, path);
-	struct volume_facts facts = { .path = path };
+	struct volume_facts facts = { .path = path, .healing = record->healing };
+	uint64_t due_ns = clock_now_ns() + DEADLINE_MS * NSEC_PER_MSEC;
 	struct statfs_report report = { 0 };
 	struct error why = ERROR_INIT;
 	_cleanup_close_ int fd = -EBADF;
@@ -134,10 +137,10 @@ static int collect(struct node_service *s, const struct call *call, const struct
 	if (r == MOUNTPOINT_MISSING)
 		return error_set(err, ERROR_NOT_FOUND, -ENOENT, "%s does not exist", path);
 	facts.mounted = r == MOUNTPOINT_OURS;
-	ask_keeper(s, call, record->config.id, &facts);
+	ask_keeper(s, call, record->config.id, DEADLINE_MS - STATFS_MIN_MS, &facts);
 	if (facts.mounted) {
 		r = stats_read(s->stats, record->config.id, fd,
-			       call_remaining_ms(call, DEADLINE_MS), &report, &why);
+			       call_remaining_ms(call, clock_left_ms(due_ns)), &report, &why);
 		facts.answers = r >= 0;
 		if (r < 0)
 			log_warning("volume %s: %s", record->config.id, why.text);

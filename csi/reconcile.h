@@ -17,6 +17,8 @@
 struct reconcile_mount {
 	dev_t dev;
 	char *target;
+	const char *volume; /* that it was made for; NULL for all mounts that are not ours */
+	bool below_root;    /* it lies where kubelet has volumes mounted */
 };
 
 struct reconcile_input { /* all borrowed */
@@ -26,11 +28,16 @@ struct reconcile_input { /* all borrowed */
 	size_t n_volumes;
 	const struct reconcile_mount *mounts; /* of this process's namespace */
 	size_t n_mounts;
+	/* whether the directory above a staging or target path is gone, and kubelet's pod with it */
+	bool (*is_gone)(const void *context, const char *path);
+	const void *context;
 };
 
 enum reconcile_kind {
-	RECONCILE_END_VOLUME,  /* a Stage or Unstage did not end: everything of `record` goes */
-	RECONCILE_DROP_TARGET, /* a Publish did not end: `path` is cleared, `record` forgets it */
+	RECONCILE_END_VOLUME,  /* nobody can have a use for it: everything of `record` goes */
+	RECONCILE_DROP_TARGET, /* as little for this target: `path` is cleared, `record` forgets it
+				*/
+	RECONCILE_UNMOUNT,     /* `path` shows a connection of volume `id` that nobody serves */
 	RECONCILE_END_STRAY,   /* the keeper's volume `id` belongs to no record and is mounted
 				  nowhere */
 	RECONCILE_KEEP,	       /* nothing to do now, but worth a line in the log */

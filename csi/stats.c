@@ -104,8 +104,7 @@ static int await(int fd, int timeout_ms, struct statfs_report *ret)
 	ssize_t n;
 
 	for (;;) {
-		uint64_t now = clock_now_ns();
-		int left = now < due ? (int)((due - now) / NSEC_PER_MSEC) + 1 : 0;
+		int left = clock_left_ms(due);
 		int r = poll(&p, 1, left);
 
 		if (r > 0)

@@ -59,6 +59,10 @@ static void judge_serving(const struct volume_facts *f, struct volume_health *re
 		    "last "
 		    "one was FUSE opcode %u: please report it, with the log of holdfast-fuse",
 		    s->poisoned, s->poison_opcode);
+	else if (f->healing.stale_files)
+		say(ret, VOLUME_HEALTH_GOOD,
+		    "serving; %" PRIu64 " open files and directories are on an earlier connection",
+		    f->healing.stale_files);
 	else if (s->restarts > 0)
 		say(ret, VOLUME_HEALTH_GOOD,
 		    "serving; its worker was restarted %" PRIu64 " times, last because: %s",
@@ -80,14 +84,19 @@ void volume_health_judge(const struct volume_facts *f, struct volume_health *ret
 		    "holdfast-keeper does not answer: nobody restarts this volume's worker");
 	else if (s->state == VOLUME_DEAD)
 		say(ret, VOLUME_HEALTH_INACCESSIBLE,
-		    "the volume's FUSE connection has ended: publish it again, and restart the "
-		    "pods that use it");
+		    "the volume's FUSE connection has ended and is about to be replaced; the log of "
+		    "holdfast-csi tells what keeps it");
 	else if (is_short_of_memory(s))
 		say_short_of_memory(f, ret);
 	else if (s->state != VOLUME_SERVING)
 		say(ret, f->answers ? VOLUME_HEALTH_DEGRADED : VOLUME_HEALTH_INACCESSIBLE,
 		    "the volume's worker is being started: %s",
 		    *s->reason ? s->reason : "for the first time");
+	else if (f->healing.stale_mounts)
+		say(ret, VOLUME_HEALTH_DEGRADED,
+		    "%" PRIu64 " mounts of the volume still show a connection that has ended, and "
+		    "could not be exchanged: restart the pods that see ENOTCONN",
+		    f->healing.stale_mounts);
 	else
 		judge_serving(f, ret);
 }

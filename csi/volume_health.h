@@ -8,6 +8,7 @@
 
 #include "base/macros.h"
 #include "recovery/control.h"
+#include "recovery/record.h"
 
 /* What could be found out. */
 struct volume_facts {
@@ -16,6 +17,7 @@ struct volume_facts {
 	bool keeper_answers; /* else `status` says nothing */
 	bool answers; /* the volume answered statfs in time; false also if it was not asked */
 	struct volume_status status;
+	struct record_healing healing;
 };
 
 enum volume_health_state {

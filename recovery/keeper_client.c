@@ -40,16 +40,6 @@ static void keeper_call_end(struct keeper_call *call)
 	close_fd(&call->fd);
 }
 
-static int remaining_ms(const struct keeper_call *call)
-{
-	uint64_t now = clock_now_ns();
-
-	if (now >= call->due_ns)
-		return 0;
-	/* rounded up, so that a poll does not spin through the last millisecond */
-	return (int)MIN_OF((call->due_ns - now) / NSEC_PER_MSEC + 1, (uint64_t)INT_MAX);
-}
-
 /* Who answers at which socket. */
 struct peer {
 	const char *name, *socket_name;
@@ -134,7 +124,7 @@ static int wait_readable(const struct keeper_call *call, struct error *err)
 	struct pollfd p = { .fd = call->fd, .events = POLLIN };
 
 	for (;;) {
-		int n = poll(&p, 1, remaining_ms(call));
+		int n = poll(&p, 1, clock_left_ms(call->due_ns));
 
 		if (n > 0)
 			return 0;

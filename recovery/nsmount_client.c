@@ -101,8 +101,7 @@ static int receive(int fd, int timeout_ms, struct nsmount_report *ret)
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 
 	for (;;) {
-		uint64_t now = clock_now_ns();
-		int left = now < due ? (int)((due - now) / NSEC_PER_MSEC) + 1 : 0;
+		int left = clock_left_ms(due);
 		int r = poll(&p, 1, left);
 
 		if (r > 0)
