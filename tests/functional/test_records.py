@@ -4,7 +4,9 @@
 import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 import threading
 import time
 
@@ -235,6 +237,41 @@ def test_a_keeper_and_plugin_that_both_died_are_survived(node, volume):
     assert (target / "hello").read_text() == "world\n"
     volume.down()
     node.is_clean()
+
+
+def test_a_dead_mount_that_no_record_tells_of_is_unmounted_at_start(node, volume):
+    target = volume.up()
+    subprocess.run(["mount", "--bind", target, target], check=True)
+    node.plugin.kill()
+    node.keeper.kill()
+    for record in (node.run_dir / "volumes").iterdir():
+        record.unlink()
+    node.start()
+    assert node.fuse_mounts() == []
+    assert node.plugin.text().count("nobody serves it: it is unmounted") == 3
+    volume.down()
+    assert node.is_clean()
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_target_whose_pod_is_gone_goes_at_start(node, volume, inline):
+    if inline:
+        volume = node.volume("csi-1", node.sources / "data", access=AccessMode.SINGLE_NODE_WRITER,
+                             attributes={"csi.storage.k8s.io/ephemeral": "true"})
+        target = volume.publish(staging_target_path=None)
+    else:
+        target = volume.up()
+    node.plugin.kill()
+    subprocess.run(["umount", "-l", target], check=True)
+    shutil.rmtree(target.parent)
+    node.start_plugin()
+    assert "its pod's directory is gone" in node.plugin.text()
+    if inline:
+        assert node.is_clean()
+    else:
+        assert volume.status()["targets"] == []
+        volume.down()
+        assert node.is_clean()
 
 
 def test_killed_at_any_moment(node):
