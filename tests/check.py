@@ -25,6 +25,10 @@ SANITIZER_ENV = {
 }
 PYTEST_JOBS = "4"
 CRASH_POINTS = "functional/test_crash_points.py"
+# what is run on other kernels, in an emulator: all that depends on the kernel, or the two minutes of it that say most
+KERNELS = ("6.1", "6.12")
+ON_KERNELS = [f"functional/test_{name}.py" for name in ("takeover", "container", "keeper", "node", "escrow", "memory")]
+ON_OLDEST = ON_KERNELS[:2]
 
 
 class Sum:
@@ -122,9 +126,25 @@ def pytest(total, name, directory, paths, deadline="120", select=None):
     return None
 
 
+def other_kernel(total, directory, kernel, paths):
+    """Tests on another kernel (tests/vm)."""
+    step = f"kernel-{kernel}"
+    run(step, [sys.executable, str(ROOT / "tests" / "vm" / "run.py"), kernel, "--build", str(directory), *paths])
+    said = re.findall(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", (LOGS / f"{step}.log").read_text(errors="replace"), re.M)
+    passed, failed, skipped = map(int, said[-1]) if said else (0, 1, 0)
+    total.add(passed, failed, skipped)
+    report(step, failed == 0, f"{passed} passed, {failed} failed, {skipped} skipped")
+
+
+def is_debian():
+    """Kernels come from the mirror of Debian that apt is set up with."""
+    return "debian" in re.findall(r"^ID=(.*)$", pathlib.Path("/etc/os-release").read_text(), re.M)
+
+
 def main():
     parser = argparse.ArgumentParser(description="build Holdfast and run its tests")
-    parser.add_argument("--quick", action="store_true", help="leave the clang and sanitizer builds out")
+    parser.add_argument("--quick", action="store_true", help="leave the clang and sanitizer builds and the other kernel out")
+    parser.add_argument("--kernels", action="store_true", help=f"run tests on Linux {', '.join(KERNELS)} too, for longer")
     args = parser.parse_args()
     total = Sum()
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -147,6 +167,14 @@ def main():
         tsan = build(total, "tsan", ["-Db_sanitize=thread", "-Db_lundef=false"])
         if tsan:
             pytest(total, "tsan", tsan, ["functional"], deadline="300", select="test_node or test_identity or test_server")
+    if plain and args.kernels:
+        for kernel in KERNELS:
+            other_kernel(total, plain, kernel, ON_KERNELS)
+    elif plain and not args.quick and is_debian():
+        other_kernel(total, plain, KERNELS[0], ON_OLDEST)
+    elif not args.quick and not is_debian():
+        total.add(skipped=1)
+        print(f"skip kernel-{KERNELS[0]} (no mirror of Debian is configured here)")
     minutes = (time.monotonic() - START) / 60
     print(f"logs are in {LOGS.relative_to(ROOT)}; {minutes:.1f} minutes")
     print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped")

@@ -197,6 +197,8 @@ def test_a_hang_timeout_that_is_none(bare_node, duration):
 def test_a_request_is_answered_before_the_kernel_ends_the_volume_for_it(bare_node):
     """fs.fuse.max_request_timeout: the request to a source that hangs fails alone."""
     limit = pathlib.Path("/proc/sys/fs/fuse/max_request_timeout")
+    if not limit.exists():
+        pytest.skip("this kernel ends no volume for a slow request (Linux 6.15 does)")
     before = limit.read_text()
     inner = type(bare_node)(bare_node.base / "inner")
     inner.keeper.args += ["--hang-timeout", "0"]
