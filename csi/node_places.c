@@ -34,7 +34,7 @@ static uint64_t place_flags(const struct record *record, size_t i)
 {
 	uint64_t read_only = record->config.flags & VOLUME_READ_ONLY ? MOUNT_ATTR_RDONLY : 0;
 
-	return read_only | (i == 0 ? 0 : record->targets[i - 1].attr);
+	return read_only | (i == 0 ? record->staging_attr : record->targets[i - 1].attr);
 }
 
 int node_places_clone(const struct node_service *s, const struct record *record, int *ret_mount_fd)

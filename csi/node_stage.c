@@ -62,7 +62,8 @@ static int bring_up(struct node_service *s, const struct call *call,
 	if (r < 0)
 		return r;
 	m = node_place(s, record, record->staging_path);
-	r = mountpoint_attach(&m, mount_fd, dir_fd, staging_flags(request, record), err);
+	record->staging_attr = staging_flags(request, record);
+	r = mountpoint_attach(&m, mount_fd, dir_fd, record->staging_attr, err);
 	if (r < 0)
 		return r;
 	record->state = RECORD_STAGED;

@@ -48,6 +48,7 @@ struct record {
 	enum record_state state;
 	char *source;	    /* as the attributes gave it, an absolute directory */
 	char *staging_path; /* NULL for an ephemeral volume */
+	uint64_t staging_attr; /* MOUNT_ATTR_* that its mount there was given */
 	char *fingerprint;  /* of the stage call's parameters */
 	bool ephemeral;
 	dev_t dev; /* st_dev of the FUSE mount, 0 while there is none */

@@ -241,6 +241,8 @@ static int decode_paths(const json_t *object, struct record *record, struct erro
 		r = copy_string(object, "stagingPath", &record->staging_path, err);
 	if (r >= 0 && record->staging_path && record->staging_path[0] != '/')
 		return bad(err, "stagingPath", "an absolute path");
+	if (r >= 0 && json_object_get(object, "stagingAttr"))
+		r = get_number(object, "stagingAttr", INT64_MAX, &record->staging_attr, err);
 	return r;
 }
 
@@ -441,8 +443,10 @@ int record_encode(const struct record *record, char **ret, size_t *ret_size, str
 	put(&w, "id", json_string(record->config.id));
 	put(&w, "state", json_string(state_names[record->state]));
 	put(&w, "source", json_string(record->source));
-	if (record->staging_path)
+	if (record->staging_path) {
 		put(&w, "stagingPath", json_string(record->staging_path));
+		put_number(&w, "stagingAttr", record->staging_attr);
+	}
 	put(&w, "fingerprint", json_string(record->fingerprint));
 	put(&w, "ephemeral", json_boolean(record->ephemeral));
 	put_number(&w, "dev", record->dev);
