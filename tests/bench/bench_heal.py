@@ -9,7 +9,6 @@ HOLDFAST_HEAL_CONTAINERS   "1,10,100"
 
 import ctypes
 import os
-import pathlib
 import select
 import signal
 import statistics
@@ -27,70 +26,30 @@ from container import Container  # noqa: E402
 ROUNDS = int(os.environ.get("HOLDFAST_HEAL_ROUNDS", "11"))
 COUNTS = [int(n) for n in os.environ.get("HOLDFAST_HEAL_CONTAINERS", "1,10,100").split(",")]
 PEER_ROUNDS, POLL_S = 5, 5.0
-LIMIT_S = 60
-CLONE_NEWNS = 0x00020000
-MS_SHARED, MS_REC, MS_BIND, MNT_DETACH = 1 << 20, 1 << 14, 1 << 12, 2
+LIMIT_S, CALM_S = 60, 0.5
+MS_SHARED, MS_BIND, MNT_DETACH = 1 << 20, 1 << 12, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Reader:
-    """A process in a container's mount namespace. Each time it is told to, it reads until that works, and says when it
-    did."""
-
-    def __init__(self, pid, path):
-        down, self.write_fd = os.pipe()
-        self.read_fd, up = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self.write_fd)
-            with open(f"/proc/{pid}/ns/mnt") as ns:
-                _libc.setns(ns.fileno(), CLONE_NEWNS)
-            while os.read(down, 1):
-                os.write(up, b"%d\n" % self.read(path))
-            os._exit(0)
-        os.close(down)
-        os.close(up)
-
-    @staticmethod
-    def read(path):
-        while True:
-            try:
-                with open(path, "rb") as f:
-                    if f.read():
-                        return time.monotonic_ns()
-            except OSError:
-                time.sleep(0.002)
-
-    def go(self):
-        os.write(self.write_fd, b"x")
-
-    def when(self):
-        ready, _, _ = select.select([self.read_fd], [], [], LIMIT_S)
-        if not ready:
-            raise AssertionError(f"no good read within {LIMIT_S} s")
-        return int(os.read(self.read_fd, 64))
-
-    def close(self):
-        os.close(self.write_fd)
-        os.waitpid(self.pid, 0)
-
-
 class Containers:
-    """Some that have `target` mounted, each with a reader."""
+    """Some that have `target` mounted at /data, with a reader of `path` in each."""
 
-    def __init__(self, node, target, count, options):
-        self.all = [Container(node, {"/data": (target, options)}) for _ in range(count)]
-        self.readers = [Reader(c.pid, "/data/f") for c in self.all]
+    def __init__(self, node, target, count, options, path):
+        self.all = [Container(node, {"/data": (target, options)}, propagation=options[0]) for _ in range(count)]
+        self.readers = subprocess.Popen([sys.executable, HERE / "readers.py", path, *(str(c.pid) for c in self.all)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def all_read(self):
         """When the last of them had read well; they begin now."""
-        for reader in self.readers:
-            reader.go()
-        return max(reader.when() for reader in self.readers)
+        self.readers.stdin.write("go\n")
+        self.readers.stdin.flush()
+        if not select.select([self.readers.stdout], [], [], LIMIT_S)[0]:
+            raise AssertionError(f"no good read within {LIMIT_S} s")
+        return int(self.readers.stdout.readline())
 
     def close(self):
-        for reader in self.readers:
-            reader.close()
+        self.readers.stdin.close()
+        self.readers.wait()
         for container in self.all:
             container.remove()
 
@@ -98,7 +57,7 @@ class Containers:
 def ours(node, count):
     """Milliseconds of each round: from the restart of the two daemons to the last container's read."""
     target = node.volume("data", node.sources / "data", **READ_WRITE).up()
-    containers, found = Containers(node, target, count, ["rprivate"]), []
+    containers, found = Containers(node, target, count, ["rprivate"], "/data/f"), []
     containers.all_read()
     for _ in range(ROUNDS):
         workers = node.workers()
@@ -110,7 +69,7 @@ def ours(node, count):
         node.keeper.start()
         node.plugin.start()
         found.append((containers.all_read() - begin) / 1e6)
-        time.sleep(0.5)
+        time.sleep(CALM_S)
     containers.close()
     node.volume("data", node.sources / "data", **READ_WRITE).down()
     return found
@@ -148,22 +107,20 @@ class Peer:
             try:
                 os.stat(self.place)
             except OSError:
-                self.start()  # on top, as the loops of today do
+                _libc.umount2(str(self.place).encode(), MNT_DETACH)
+                self.start()
 
     def close(self):
         self.ended.set()
         self.loop.join()
-        while pathlib.Path(self.place).is_mount() or os.path.ismount(self.place):
-            _libc.umount2(str(self.place).encode(), MNT_DETACH)
+        while _libc.umount2(str(self.place).encode(), MNT_DETACH) == 0:
+            pass
         _libc.umount2(str(self.place.parent).encode(), MNT_DETACH)
 
 
 def peer(node, count):
     bindfs = Peer(node)
-    containers, found = Containers(node, bindfs.place.parent, count, ["rslave"]), []
-    for reader in containers.readers:
-        reader.close()
-    containers.readers = [Reader(c.pid, "/data/volume/f") for c in containers.all]
+    containers, found = Containers(node, bindfs.place.parent, count, ["rslave"], "/data/volume/f"), []
     containers.all_read()
     for i in range(PEER_ROUNDS):
         time.sleep(i * POLL_S / PEER_ROUNDS)  # anywhere between two looks
