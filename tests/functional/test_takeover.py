@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from harness import BUILD, AccessMode, Daemon, eventually
+from harness import BUILD, PATIENCE, AccessMode, Daemon, eventually
 
+HANG_S = 0.4 * PATIENCE
 READ_WRITE = {"access": AccessMode.SINGLE_NODE_MULTI_WRITER}
 
 
@@ -127,7 +128,7 @@ def test_how_often_has_to_be_a_number(node, volume, kills):
 @pytest.fixture
 def quick_node(bare_node):
     """A node whose keeper notices soon."""
-    bare_node.keeper.args += ["--hang-timeout", "400ms"]
+    bare_node.keeper.args += ["--hang-timeout", f"{HANG_S * 1000:.0f}ms"]
     return bare_node.start()
 
 
@@ -151,7 +152,7 @@ def test_a_worker_with_nothing_to_do_may_be_stopped(quick_node):
     eventually(lambda: volume.status()["waiting"] == 0, what="nothing to do")
     pid = volume.worker()
     os.kill(pid, signal.SIGSTOP)
-    time.sleep(1.5)  # nothing is to happen in it
+    time.sleep(4 * HANG_S)  # nothing is to happen in it
     assert volume.status()["workerPid"] == pid
     os.kill(pid, signal.SIGCONT)
     volume.down()
