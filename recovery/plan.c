@@ -71,15 +71,33 @@ static const struct mount_entry *cover_of(const struct plan_table *t, const stru
 	return NULL;
 }
 
+/* Whether `live` shows what the stale `e` should show. */
+static bool is_successor(const struct planner *p, const struct mount_entry *live,
+			 const struct mount_entry *e)
+{
+	ssize_t v = volume_of(p, e);
+
+	return volume_of(p, live) == v && live->dev == p->volumes[v].dev &&
+	       strcmp(live->root, e->root) == 0;
+}
+
 /* A live mount of the same volume and directory lies on it. */
 static bool is_done(const struct planner *p, const struct plan_table *t,
 		    const struct mount_entry *e)
 {
 	const struct mount_entry *cover = cover_of(t, e);
-	ssize_t v = volume_of(p, e);
 
-	return cover && volume_of(p, cover) == v && cover->dev == p->volumes[v].dev &&
-	       strcmp(cover->root, e->root) == 0;
+	return cover && is_successor(p, cover, e);
+}
+
+/* Its helper was killed between mounting beneath and unmounting. */
+static const struct mount_entry *successor_below(const struct planner *p,
+						 const struct plan_table *t,
+						 const struct mount_entry *e)
+{
+	const struct mount_entry *parent = parent_of(t, e);
+
+	return parent && is_cover(e, parent) && is_successor(p, parent, e) ? parent : NULL;
 }
 
 /* Whether the step of a mount below takes care of this one, or nobody can see it. */
@@ -211,6 +229,7 @@ static int plan_table(struct planner *p, size_t table, bool idmapped)
 		    is_under_another(p, t, e))
 			continue;
 		step.volume = (size_t)volume_of(p, e);
+		step.below = successor_below(p, t, e);
 		r = add_step(p, &step);
 	}
 	return r;
