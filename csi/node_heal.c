@@ -230,7 +230,9 @@ int node_heal(struct node_service *s, const struct call *call, struct record *co
 		patients[i] = (struct patient){ .record = records[i],
 						.since_ns = clock_now_ns(),
 						.mount_fd = -EBADF };
+	s->healing++;
 	r = treat(&w);
+	s->healing--;
 	for (size_t i = 0; i < n; i++)
 		close_fd(&patients[i].mount_fd);
 	return r;

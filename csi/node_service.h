@@ -34,7 +34,7 @@ struct node_service {
 	struct nsmount_client *nsmount;
 	struct watchdog *watchdog;
 	int news_fd;	     /* eventfd: a volume may have been lost */
-	atomic_int healing; /* how many volumes the watchdog has taken the locks of */
+	atomic_int healing; /* how many healings are under way: calls wait for the volume then */
 	pthread_rwlock_t gate;
 	atomic_bool leftovers; /* the keeper may have what no record tells of, or the other way */
 };

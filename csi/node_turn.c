@@ -22,7 +22,7 @@ static void recover(struct node_service *service)
 	(void)pthread_rwlock_unlock(&service->gate);
 }
 
-/* The watchdog is at it, and soon done: kubelet would come again only after a pause. */
+/* It is being healed, and that is soon done: kubelet would come again only after a pause. */
 static int take_volume(struct node_service *service, const struct call *call, const char *id,
 		       struct volume_lock **ret, struct error *err)
 {

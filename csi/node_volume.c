@@ -86,7 +86,7 @@ int node_volume_ask(struct node_service *s, int timeout_ms, const char *id, int 
 }
 
 /* The keeper's view of the volume; one that is dead or lost there is healed. */
-static int look(struct node_service *s, const struct call *call, struct record *record,
+static int look_once(struct node_service *s, const struct call *call, struct record *record,
 		int *ret_mount_fd, struct error *err)
 {
 	_cleanup_close_ int fd = -EBADF;
@@ -107,6 +107,18 @@ static int look(struct node_service *s, const struct call *call, struct record *
 		return r;
 	*ret_mount_fd = TAKE_FD(fd);
 	return 0;
+}
+
+static int look(struct node_service *s, const struct call *call, struct record *record,
+		int *ret_mount_fd, struct error *err)
+{
+	struct error why = ERROR_INIT;
+	int r = look_once(s, call, record, ret_mount_fd, &why);
+
+	if (r == -ENOTCONN) /* whoever calls again finds it healed */
+		return error_set(err, ERROR_UNAVAILABLE, -EAGAIN,
+				 "its connection ended again while it was being healed");
+	return r < 0 ? error_set(err, why.kind, r, "%s", why.text) : 0;
 }
 
 /*

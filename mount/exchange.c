@@ -167,6 +167,17 @@ static void copy_nested(struct exchange *x, struct error *err)
 	}
 }
 
+/* An exchange that was not brought to its end had put it there. */
+static bool is_there(const struct exchange_carry *carry, int at_fd)
+{
+	dev_t there, wanted;
+	bool is_root, ignored;
+	uint64_t id;
+
+	return mount_identify(at_fd, &there, &id, &is_root) >= 0 && is_root &&
+	       mount_identify(carry->fd, &wanted, &id, &ignored) >= 0 && there == wanted;
+}
+
 /* What lay below the old mount goes onto the new one, before that is seen if that can be. */
 static void attach_nested(struct exchange *x, struct error *err)
 {
@@ -178,6 +189,8 @@ static void attach_nested(struct exchange *x, struct error *err)
 		if (carry->drop || !*carry->where)
 			continue;
 		at = open_place(x->new_fd, carry->where, 0);
+		if (at >= 0 && is_there(carry, at))
+			continue;
 		r = at < 0 ? at : move_mount_to(carry->fd, at, 0);
 		if (r < 0)
 			(void)lose(x, carry, r, err);
@@ -282,11 +295,30 @@ static int check_seen(const struct exchange *x, struct error *err)
 			 "%s does not show the new mount after the exchange", x->old->target);
 }
 
+/* The new mount is there: all that lacks is that it be seen. */
+static int finish(struct exchange *x, int old_fd, struct error *err)
+{
+	int r;
+
+	copy_nested(x, err);
+	r = detach_old(x, old_fd, err);
+	if (r < 0)
+		return r;
+	x->new_fd = open_entry(x->below, false);
+	if (x->new_fd < 0)
+		return -ESTALE;
+	attach_nested(x, err);
+	return 0;
+}
+
 /* The old mount is what its path shows. */
 static int replace(struct exchange *x, int old_fd, struct error *err)
 {
-	int r = prepare(x, old_fd, err);
+	int r;
 
+	if (x->below)
+		return finish(x, old_fd, err);
+	r = prepare(x, old_fd, err);
 	if (r < 0)
 		return r;
 	copy_nested(x, err);

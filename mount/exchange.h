@@ -28,6 +28,11 @@ struct exchange_carry {
 struct exchange {
 	const struct mount_entry *old;
 	int new_fd; /* a detached mount, whose root is the directory or file that belongs there */
+	/*
+	 * Or it is beneath the old one already, because somebody who did this was killed: NULL if
+	 * not. Then new_fd is -EBADF, and becomes a descriptor of it, for the caller.
+	 */
+	const struct mount_entry *below;
 	struct exchange_carry *carries; /* outer ones first */
 	size_t n_carries;
 	int ns_fd;   /* this namespace */

@@ -81,16 +81,32 @@ static int old_index(const struct plan_volume *volume, const struct mount_entry 
 		if (volume->old[i] != 0 && volume->old[i] == e->dev)
 			return i;
 	return -1;
-}
-
-static bool is_done(const struct planner *p, const struct view *view, size_t i)
+}/* Whether mount `live` shows what the stale mount `i` should show. */
+static bool is_successor(const struct planner *p, const struct view *view, ssize_t live, size_t i)
 {
 	const struct verdict *v = &view->verdicts[i];
-	ssize_t cover = view->forest.nodes[i].cover;
 
-	return v->old >= 0 && cover >= 0 && view->verdicts[cover].volume == v->volume &&
-	       view->forest.entries[cover].dev == p->volumes[v->volume].dev &&
-	       strcmp(view->forest.entries[cover].root, view->forest.entries[i].root) == 0;
+	return v->old >= 0 && live >= 0 && view->verdicts[live].volume == v->volume &&
+	       view->forest.entries[live].dev == p->volumes[v->volume].dev &&
+	       strcmp(view->forest.entries[live].root, view->forest.entries[i].root) == 0;
+}
+
+/* A live mount of the same volume and directory lies on it. */
+static bool is_done(const struct planner *p, const struct view *view, size_t i)
+{
+	return is_successor(p, view, view->forest.nodes[i].cover, i);
+}
+
+/* Its helper was killed between mounting beneath and unmounting. */
+static const struct mount_entry *successor_below(const struct planner *p, const struct view *view,
+						 size_t i)
+{
+	ssize_t parent = view->forest.nodes[i].parent;
+
+	if (parent < 0 || view->forest.nodes[parent].cover != (ssize_t)i ||
+	    !is_successor(p, view, parent, i))
+		return NULL;
+	return &view->forest.entries[parent];
 }
 
 /* What a mount has from the one that it lies on. */
@@ -262,6 +278,7 @@ static int plan_table(struct planner *p, size_t table)
 			.table = table,
 			.volume = (size_t)v->volume,
 			.old = &view.forest.entries[i],
+			.below = v->old < 0 ? NULL : successor_below(p, &view, i),
 			.first_carry = p->plan->n_carries,
 			.leader = -1,
 		};

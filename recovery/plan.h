@@ -41,6 +41,8 @@ struct plan_carry {
 struct plan_step {
 	size_t table, volume;
 	const struct mount_entry *old;
+	const struct mount_entry *below; /* the new mount, where an exchange that did not come to
+					    its end has put it beneath the old one; else NULL */
 	size_t first_carry, n_carries;
 	/*
 	 * The step before this one whose new mount this one's is to be copied from, because their

@@ -177,7 +177,9 @@ static int make_new(struct round *round, size_t i, struct error *err)
 {
 	const struct plan_step *step = &round->plan.steps[i];
 
-	if (round->new_fds[i] >= 0) /* the leader's copy */
+	if (step->below)
+		close_fd(&round->new_fds[i]);
+	if (step->below || round->new_fds[i] >= 0) /* the leader's copy */
 		return 0;
 	return clone_for(round, step->volume, step->old->root, &round->new_fds[i], err);
 }
@@ -205,6 +207,7 @@ static int operate(struct round *round, size_t i, struct error *err)
 	int ns_fd = round->scan->namespaces[step->table].fd;
 	struct exchange x = {
 		.old = step->old,
+		.below = step->below,
 		.carries = carries,
 		.n_carries = step->n_carries,
 		.ns_fd = ns_fd,
@@ -226,6 +229,7 @@ static int operate(struct round *round, size_t i, struct error *err)
 	if (r >= 0) {
 		x.new_fd = round->new_fds[i];
 		r = mount_exchange(&x, err);
+		round->new_fds[i] = x.new_fd;
 		if (r == -ESTALE && err->code == 0)
 			(void)error_set(err, ERROR_INTERNAL, r,
 					"it is covered by something else, or was moved");

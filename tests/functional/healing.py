@@ -63,9 +63,21 @@ def healing(volume):
 
 
 def abort(volume):
+    eventually(lambda: try_abort(volume), what="a connection to abort")
+
+
+def try_abort(volume, unless=0):
+    """Returns its device number, 0 if it has no connection just now, or that one. Numbers are used again, by volumes of others too:
+    so we look."""
+    dev = (record(volume) or {"dev": 0})["dev"]
+    if dev in (0, unless) or f"0:{os.minor(dev)}" not in {m["dev"] for m in mounts_of(volume)}:
+        return 0
     ctl = fusectl()
     try:
-        pathlib.Path(f"/proc/self/fd/{ctl}/{os.minor(record(volume)['dev'])}/abort").write_text("1")
+        pathlib.Path(f"/proc/self/fd/{ctl}/{os.minor(dev)}/abort").write_text("1")
+        return dev
+    except FileNotFoundError:
+        return 0
     finally:
         os.close(ctl)
 
