@@ -81,7 +81,9 @@ static int old_index(const struct plan_volume *volume, const struct mount_entry 
 		if (volume->old[i] != 0 && volume->old[i] == e->dev)
 			return i;
 	return -1;
-}/* Whether mount `live` shows what the stale mount `i` should show. */
+}
+
+/* Whether mount `live` shows what the stale mount `i` should show. */
 static bool is_successor(const struct planner *p, const struct view *view, ssize_t live, size_t i)
 {
 	const struct verdict *v = &view->verdicts[i];
