@@ -120,7 +120,7 @@ def kill_both(node):
     workers = node.workers()
     node.plugin.kill()
     node.keeper.kill()
-    eventually(lambda: all(_gone(w) for w in workers), what="workers to die")
+    eventually(lambda: all(is_zombie(w) for w in workers), what="workers to die")
 
 
 def kill_and_start(volume):
@@ -131,7 +131,8 @@ def kill_and_start(volume):
 ENDS = {"abort": abort, "kill": kill_and_start}
 
 
-def _gone(pid):
+def is_zombie(pid):
+    """Or not even that."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
