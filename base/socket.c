@@ -7,8 +7,12 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/fd.h"
+
+#define PATIENCE_MS 1000 /* for a predecessor to be gone */
+#define PATIENCE_STEP_MS 20
 
 static int make_address(const char *path, struct sockaddr_un *ret)
 {
@@ -55,10 +59,23 @@ int socket_connect_timeout(const char *path, int timeout_ms)
 					    .tv_usec = timeout_ms % 1000 * 1000 });
 }
 
+/* A process that was killed listens until its last fork has ended, as it holds its lock. */
+static int connect_patiently(const char *path, int type)
+{
+	for (int ms = 0;; ms += PATIENCE_STEP_MS) {
+		int fd = connect_to(path, type, (struct timeval){ .tv_sec = 1 });
+
+		if (fd < 0 || ms >= PATIENCE_MS)
+			return fd;
+		(void)close(fd);
+		(void)usleep(PATIENCE_STEP_MS * 1000);
+	}
+}
+
 /* Removes a socket file that nobody listens on. */
 static int remove_stale(const char *path, int type, struct error *err)
 {
-	_cleanup_close_ int probe = connect_to(path, type, (struct timeval){ .tv_sec = 1 });
+	_cleanup_close_ int probe = connect_patiently(path, type);
 	struct stat st;
 
 	if (probe >= 0 || probe == -ETIMEDOUT || probe == -EPROTOTYPE)

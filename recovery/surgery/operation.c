@@ -16,6 +16,7 @@
 /* Containers come and go, and mounts that were propagated meanwhile are only seen by looking. */
 #define ROUNDS_MAX 16
 #define TRIES_MAX 3
+#define PLACE "/proc/sys"
 
 struct failure {
 	struct nsmount_place place;
@@ -299,10 +300,10 @@ static int settle_in(struct operation *op, struct error *err)
 
 	if (r < 0)
 		return error_errno(err, r, "make a mount namespace");
-	/* not "/": what lies there is where setns(2) leads to */
-	place = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	/* a directory that nobody looks into; "/" would be where setns(2) leads to */
+	place = open(PLACE, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (place < 0)
-		return error_errno(err, -errno, "open /proc");
+		return error_errno(err, -errno, "open " PLACE);
 	for (uint32_t i = 0; r >= 0 && i < op->request->n_volumes; i++) {
 		r = mount_set_attr(op->mount_fds[i], 0, 0, MS_PRIVATE, err);
 		if (r >= 0)

@@ -50,17 +50,41 @@ static int read_mountinfo(int proc_fd, struct text *text)
 	}
 }
 
-static int scan_one(struct scan *scan, size_t i, int proc_fd, struct text *text)
+/* *spare is used again unless *ret takes it: most namespaces have none of ours, and looking is a
+ * hundred times as fast as parsing. */
+static int read_one(int ns_fd, int proc_fd, struct text *spare, struct text *ret)
 {
-	struct plan_table *table = &scan->tables[i];
-	int r = mount_namespace_enter(scan->namespaces[i].fd);
+	int r = mount_namespace_enter(ns_fd);
 
 	if (r >= 0)
-		r = read_mountinfo(proc_fd, text);
-	/* most have none of ours: looking is a hundred times as fast as parsing */
-	if (r < 0 || !memmem(text->data, text->size, MOUNT_FUSE_MARK, strlen(MOUNT_FUSE_MARK)))
+		r = read_mountinfo(proc_fd, spare);
+	if (r < 0 ||
+	    !memmem(spare->data, spare->size, MOUNT_FUSE_MARK, strlen(MOUNT_FUSE_MARK)))
 		return r == -ENOMEM ? r : 0;
-	r = mount_table_parse(text->data, text->size, &scan->parsed[i], NULL);
+	*ret = *spare;
+	*spare = (struct text){ 0 };
+	return 0;
+}
+
+static int read_each(struct scan *scan, int proc_fd, struct text *texts)
+{
+	struct text spare = { 0 };
+	int r = 0, back = 0;
+
+	for (size_t i = 0; r >= 0 && i < scan->n; i++)
+		if (!scan->namespaces[i].own)
+			r = read_one(scan->namespaces[i].fd, proc_fd, &spare, &texts[i]);
+	free(spare.data);
+	if (scan->n > 0)
+		back = mount_namespace_enter(scan->namespaces[0].fd);
+	return r < 0 ? r : back;
+}
+
+static int parse_one(struct scan *scan, size_t i, const struct text *text)
+{
+	struct plan_table *table = &scan->tables[i];
+	int r = mount_table_parse(text->data, text->size, &scan->parsed[i], NULL);
+
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
 	table->n = mount_table_size(scan->parsed[i]);
@@ -68,18 +92,22 @@ static int scan_one(struct scan *scan, size_t i, int proc_fd, struct text *text)
 	return 0;
 }
 
+/*
+ * Parsed at home: libmount looks into /proc/self and, for a source /dev/root, into /sys and
+ * /proc/cmdline. In a container those paths may lead anywhere, and hang.
+ */
 static int scan_each(struct scan *scan, int proc_fd)
 {
-	struct text text = { 0 };
-	int r = 0, back = 0;
+	struct text *texts = calloc(scan->n + 1, sizeof(*texts));
+	int r = texts ? read_each(scan, proc_fd, texts) : -ENOMEM;
 
-	for (size_t i = 0; r >= 0 && i < scan->n; i++)
-		if (!scan->namespaces[i].own)
-			r = scan_one(scan, i, proc_fd, &text);
-	free(text.data);
-	if (scan->n > 0)
-		back = mount_namespace_enter(scan->namespaces[0].fd);
-	return r < 0 ? r : back;
+	for (size_t i = 0; texts && i < scan->n; i++) {
+		if (r >= 0 && texts[i].size > 0)
+			r = parse_one(scan, i, &texts[i]);
+		free(texts[i].data);
+	}
+	free(texts);
+	return r;
 }
 
 int scan_all(int proc_fd, struct scan *ret, struct error *err)

@@ -31,6 +31,37 @@ def inside(pid, code, *args):
                    cwd=pathlib.Path(__file__).parent, timeout=30)
 
 
+def stay_inside(node, pid, code, *args):
+    """The same, by a process that stays afterwards until it is removed."""
+    process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "/usr/bin/python3", "-c",
+                                INSIDE.format(code=textwrap.dedent(code)) + STAY, str(pid), *map(str, args)],
+                               cwd=pathlib.Path(__file__).parent, stdout=subprocess.PIPE)
+    node._containers.append(Process(process))
+    assert process.stdout.readline() == b"ready\n"
+    return node._containers[-1]
+
+
+class Process:
+    def __init__(self, process):
+        self.process = process
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def remove(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(20)
+        self.process.stdout.close()
+
+
+STAY = """
+import signal
+print("ready", flush=True)
+signal.pause()
+"""
+
 INSIDE = """
 import sys
 from mounting import *
@@ -46,9 +77,11 @@ enter(pid)
 def record(volume):
     """What RUN_DIR/volumes has of it."""
     for path in (volume.node.run_dir / "volumes").iterdir():
+        if path.name.startswith("."):  # being written, and not yet in its place
+            continue
         try:
             entry = json.loads(path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):  # one that is just being written
+        except FileNotFoundError:
             continue
         if entry["id"] == volume.id:
             return entry
@@ -87,7 +120,7 @@ def kill_both(node):
     workers = node.workers()
     node.plugin.kill()
     node.keeper.kill()
-    eventually(lambda: all(_gone(w) for w in workers), what="workers to die")
+    eventually(lambda: all(is_zombie(w) for w in workers), what="workers to die")
 
 
 def kill_and_start(volume):
@@ -98,7 +131,8 @@ def kill_and_start(volume):
 ENDS = {"abort": abort, "kill": kill_and_start}
 
 
-def _gone(pid):
+def is_zombie(pid):
+    """Or not even that."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -185,27 +219,18 @@ def stays_the_same(volumes, pids, end="abort"):
 # processes with mount namespaces
 
 
-class Namespace:
+class Namespace(Process):
     """A process that sleeps in a new mount namespace, made by unshare(1): a peer of ours, or busybox's in a container."""
 
     def __init__(self, node, *options, inside=None):
         """inside: a process in whose mount namespace the new one is made, with the programs that are there."""
         enter = ["nsenter", f"--mount=/proc/{inside}/ns/mnt", "--"] if inside else []
         options = options or (() if inside else ("--propagation", "unchanged"))
-        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *enter, "unshare", "-m", *options, "sh", "-c",
-                                         "echo ready && exec sleep 100000"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        # each of these programs executes the next: it is one process
+        super().__init__(subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *enter, "unshare", "-m", *options, "sh", "-c",
+                                         "echo ready && exec sleep 100000"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL))
         node._containers.append(self)
         assert self.process.stdout.readline() == b"ready\n"
-
-    @property
-    def pid(self):
-        """Each program was executed by the one before."""
-        return self.process.pid
-
-    def remove(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(20)
 
 
 def place_idmapped(source, uid_map, gid_map, pid, target):

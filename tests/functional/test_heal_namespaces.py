@@ -9,7 +9,7 @@ import pytest
 
 from container import Container
 from healing import (ENDS, Namespace, healed, healing, inside, layers, look_again, make_volume, mounts_of, place_idmapped, read,
-                     record, stays_the_same)
+                     record, stay_inside, stays_the_same)
 from mounting import bind, make_shared, umount
 
 
@@ -171,3 +171,34 @@ def test_open_files_and_working_directories_are_counted(node, volume):
     container.remove()
     look_again(volume)
     assert healing(volume)["staleFiles"] == 0 and record(volume)["oldDevs"] == []
+
+
+# namespaces that do harm
+
+
+def test_a_namespace_whose_proc_hangs(node, volume):
+    """Whoever may make a user namespace may mount FUSE over /proc in it. Nothing of ours is looked up there."""
+    target = volume.up()
+    namespace = Namespace(node, "--propagation", "private")
+    stay_inside(node, namespace.pid, "fds = [hung_fuse(path) for path in ('/proc', '/sys', '/run', '/dev')]")
+    stays_the_same(volume, {"host": "self", "namespace": namespace.pid})
+    assert read(namespace.pid, f"{target}/f") == "hello\n"
+    assert healing(volume)["lastPauseMs"] < 2000 and "hangs" not in node.plugin.text()
+
+
+def test_a_path_that_hangs_holds_nobody_up(node, volume):
+    target = volume.up()
+    namespaces = [Namespace(node, "--propagation", "private") for _ in range(4)]
+    pods = node.kubelet_root / "pods"
+    hung = stay_inside(node, namespaces[1].pid, "fd = hung_fuse(args[0])", pods)
+    healed(volume)
+    for n in namespaces[:1] + namespaces[2:]:
+        assert read(n.pid, f"{target}/f") == "hello\n"
+    assert (target / "f").read_text() == "hello\n"
+    assert f"the way to {target} in mount namespace" in node.plugin.text()
+    assert healing(volume)["staleMounts"] == 1
+    hung.remove()
+    inside(namespaces[1].pid, "umount(args[0])", pods)
+    look_again(volume)
+    assert read(namespaces[1].pid, f"{target}/f") == "hello\n" and len(layers(namespaces[1].pid, target)) == 1
+    assert healing(volume)["staleMounts"] == 0

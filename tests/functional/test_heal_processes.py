@@ -56,7 +56,7 @@ def test_both_killed_and_started_in_any_order(node, volume, order):
         node.start_keeper()
         if order == "keeper first":
             node.start_plugin()
-        eventually(lambda: healing(volume)["healings"] == i + 1, what=f"healing: {node.plugin.text()}")
+        eventually(lambda: healing(volume)["healings"] == i + 1, what="healing")
         assert Picture([volume], pids) == before
     assert container.exec("cat", "/data/f", "/sub/g") == "hello\nbelow\n"
     assert healing(volume)["deaths"] == 3
