@@ -14,6 +14,8 @@
 
 _Static_assert(RECORD_OLD_DEVS == PLAN_OLD_MAX, "a record knows as many as can be exchanged");
 
+#define REMEMBER_NS (60 * NSEC_PER_SEC) /* an earlier connection, at least */
+
 /* One volume on the table. */
 struct patient {
 	struct record *record;
@@ -164,6 +166,9 @@ static void take_counts(struct patient *p, const struct nsmount_volume *v)
 		healing->healings++;
 		healing->last_pause_ms = pause_ms;
 	}
+	/* a container that is being made may be about to show what none does now */
+	if (clock_now_ns() - p->record->dev_since_ns < REMEMBER_NS)
+		return;
 	for (size_t i = 0; i < PLAN_OLD_MAX; i++)
 		if (v->is.old[i] != 0 && !(v->counts.seen & (1U << i)) && v->files == 0)
 			record_drop_old_dev(p->record, v->is.old[i]);

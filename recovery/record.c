@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/clock.h"
+
 struct record *record_new(const char *id)
 {
 	size_t len = strlen(id);
@@ -79,6 +81,8 @@ void record_set_dev(struct record *record, dev_t dev)
 
 	record->dev = dev;
 	record_drop_old_dev(record, dev);
+	if (before != dev)
+		record->dev_since_ns = clock_now_ns();
 	if (before == 0 || before == dev)
 		return;
 	record_drop_old_dev(record, before);

@@ -53,6 +53,7 @@ struct record {
 	bool ephemeral;
 	dev_t dev; /* st_dev of the FUSE mount, 0 while there is none */
 	dev_t old_devs[RECORD_OLD_DEVS]; /* of earlier ones that may still be mounted; 0: none */
+	uint64_t dev_since_ns; /* CLOCK_MONOTONIC: when the present one came */
 	struct record_healing healing;
 	struct record_target *targets;
 	size_t n_targets;
@@ -64,7 +65,8 @@ void record_free(struct record *record);
 DEFINE_CLEANUP(struct record *, record_free);
 #define _cleanup_record_ _cleanup_(record_free_cleanup)
 
-/* record_set_dev - the volume has another connection; the one before may still be mounted. */
+/* record_set_dev - the volume has another connection, or none (0), from now on; the one before may
+ * still be mounted. */
 void record_set_dev(struct record *record, dev_t dev);
 
 /* record_drop_old_dev - an earlier one is used by nobody any more. */

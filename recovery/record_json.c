@@ -300,6 +300,8 @@ static int decode_object(const json_t *object, struct record *record, struct err
 	record->dev = (dev_t)dev;
 	if (r >= 0)
 		r = decode_old_devs(object, record, err);
+	if (r >= 0 && json_object_get(object, "devSinceNs"))
+		r = get_number(object, "devSinceNs", INT64_MAX, &record->dev_since_ns, err);
 	if (r >= 0)
 		r = decode_healing(object, &record->healing, err);
 	if (r >= 0)
@@ -450,6 +452,7 @@ int record_encode(const struct record *record, char **ret, size_t *ret_size, str
 	put(&w, "fingerprint", json_string(record->fingerprint));
 	put(&w, "ephemeral", json_boolean(record->ephemeral));
 	put_number(&w, "dev", record->dev);
+	put_number(&w, "devSinceNs", record->dev_since_ns);
 	put_old_devs(&w, record);
 	put_healing(&w, &record->healing);
 	put_config(&w, &record->config);

@@ -110,7 +110,7 @@ class Stubbed:
         shutil.copy(BUILD / "holdfast-nsmount", self.directory / "real-nsmount")
         shutil.copy(STUB, self.directory / "holdfast-nsmount")
         self.behave("real")
-        node.plugin.name = str(self.directory / "holdfast-csi")
+        node.plugin.path = str(self.directory / "holdfast-csi")
 
     def behave(self, how):
         new = self.directory / "new"
