@@ -226,6 +226,14 @@ static ssize_t carry_nested(const struct view *view, ssize_t old, ssize_t i,
 	return mount_forest_next(&view->forest, old, i, carry->volume >= 0);
 }
 
+/* Of the mounts in one place below, the one that is seen. */
+static ssize_t top_of(const struct mount_forest *f, ssize_t i)
+{
+	while (f->nodes[i].cover >= 0)
+		i = f->nodes[i].cover;
+	return i;
+}
+
 static int carry_all(struct planner *p, struct view *view, ssize_t old)
 {
 	const struct mount_forest *f = &view->forest;
@@ -233,18 +241,18 @@ static int carry_all(struct planner *p, struct view *view, ssize_t old)
 	int r = 0;
 
 	while (r >= 0 && i >= 0) {
+		const char *where = below(&f->entries[i], &f->entries[old]);
 		struct plan_carry carry = { .volume = -1 };
 
-		carry.where = below(&f->entries[i], &f->entries[old]);
-		while (carry.where && *carry.where && f->nodes[i].cover >= 0)
-			i = f->nodes[i].cover;
-		carry.entry = &f->entries[i];
-		if (!carry.where) {
+		if (!where) {
 			i = mount_forest_next(f, old, i, false);
 			continue;
 		}
-		i = *carry.where ? carry_nested(view, old, i, &carry)
-				 : carry_cover(view, old, i, &carry);
+		if (*where)
+			i = top_of(f, i);
+		carry.entry = &f->entries[i];
+		carry.where = below(carry.entry, &f->entries[old]);
+		i = *where ? carry_nested(view, old, i, &carry) : carry_cover(view, old, i, &carry);
 		r = add_carry(p, &carry);
 	}
 	return r;

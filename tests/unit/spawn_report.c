@@ -17,10 +17,10 @@ static void report_fds(void)
 	if (!dir)
 		exit(EXIT_FAILURE);
 	while ((d = readdir(dir))) {
-		int fd = atoi(d->d_name);
 		struct stat st;
+		int fd;
 
-		if (*d->d_name != '.' && fd > STDERR_FILENO && fd != dirfd(dir) &&
+		if (sscanf(d->d_name, "%d", &fd) == 1 && fd > STDERR_FILENO && fd != dirfd(dir) &&
 		    fstat(fd, &st) == 0)
 			printf("fd %d %lu\n", fd, (unsigned long)st.st_ino);
 	}
