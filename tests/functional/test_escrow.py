@@ -4,6 +4,7 @@
 import errno
 import fcntl
 import os
+import pathlib
 import random
 import signal
 import struct
@@ -490,8 +491,11 @@ def test_descriptors_of_two_volumes_do_not_mix(node, volume):
     one, two = (control.escrow(node.run_dir, v) for v in ("pv-1", "pv-2"))
     node.plugin.kill()
     next_keeper(node)
-    for fds, words in (([one[0], one[1], two[2], one[3]], "another volume"), ([two[0], one[1], one[2], one[3]], "first"),
-                       ([one[0], two[1], one[2], one[3]], "another connection"), (one[:3], "four"), ([], "four")):
+    mixes = [([one[0], one[1], two[2], one[3]], "another volume"), ([two[0], one[1], one[2], one[3]], "first"),
+             (one[:3], "four"), ([], "four")]
+    if "fuse_connection" in pathlib.Path(f"/proc/self/fdinfo/{one[DEVICE]}").read_text():  # older kernels don't tell
+        mixes.append(([one[0], two[1], one[2], one[3]], "another connection"))
+    for fds, words in mixes:
         reply = control.adopt(node.run_dir, "pv-1", fds)
         assert reply.code == -errno.EINVAL and words in reply.text, reply.text
     assert control.adopt(node.run_dir, "pv-1", one).code == 0

@@ -90,8 +90,10 @@ def real(path):
 
 
 def installed(names):
-    """The files of packages, of all they depend on, and of the essential ones; with Python's compiled files, which no list has."""
-    files = set()
+    """The files of packages, of all they depend on, and of the essential ones; with what no list has: Python's compiled files,
+    links to alternatives."""
+    files = {str(p).lstrip("/") for d in ("/usr/bin", "/usr/sbin") for p in pathlib.Path(d).iterdir()
+             if p.is_symlink() and os.readlink(p).startswith("/etc/alternatives/")}
     for path in map(real, subprocess.run(["dpkg", "-L", *closure(names)], check=True, capture_output=True,
                                          text=True).stdout.splitlines()):
         if path.startswith("/") and not LEFT_OUT.search(path) and os.path.lexists(path) \
