@@ -5,10 +5,7 @@
 #include <string.h>
 
 #include "mount/forest.h"
-#include "mount/path.h"
 #include "mount/tree.h"
-
-#define CANDIDATES_MAX 64 /* as a leader; who has none gets a mount that has no peers */
 
 struct verdict {	/* on one mount */
 	ssize_t volume; /* whose it is, live or stale; -1: none */
@@ -83,20 +80,15 @@ static int old_index(const struct plan_volume *volume, const struct mount_entry 
 	return -1;
 }
 
-/* Whether mount `live` shows what the stale mount `i` should show. */
+/* Whether `live` shows what the stale `i` should show. */
 static bool is_successor(const struct planner *p, const struct view *view, ssize_t live, size_t i)
 {
+	const struct mount_entry *entries = view->forest.entries;
 	const struct verdict *v = &view->verdicts[i];
 
 	return v->old >= 0 && live >= 0 && view->verdicts[live].volume == v->volume &&
-	       view->forest.entries[live].dev == p->volumes[v->volume].dev &&
-	       strcmp(view->forest.entries[live].root, view->forest.entries[i].root) == 0;
-}
-
-/* A live mount of the same volume and directory lies on it. */
-static bool is_done(const struct planner *p, const struct view *view, size_t i)
-{
-	return is_successor(p, view, view->forest.nodes[i].cover, i);
+	       entries[live].dev == p->volumes[v->volume].dev &&
+	       strcmp(entries[live].root, entries[i].root) == 0;
 }
 
 /* Its helper was killed between mounting beneath and unmounting. */
@@ -133,7 +125,7 @@ static void judge(const struct planner *p, struct view *view)
 		v->old = v->volume < 0 ? -1 : old_index(&p->volumes[v->volume], &f->entries[i]);
 	}
 	for (size_t i = 0; i < f->n; i++)
-		view->verdicts[i].done = is_done(p, view, i);
+		view->verdicts[i].done = is_successor(p, view, f->nodes[i].cover, i);
 	for (size_t top = 0; top < f->n; top++) {
 		ssize_t i = (ssize_t)top;
 
@@ -288,7 +280,7 @@ static int plan_table(struct planner *p, size_t table)
 			.table = table,
 			.volume = (size_t)v->volume,
 			.old = &view.forest.entries[i],
-			.below = v->old < 0 ? NULL : successor_below(p, &view, i),
+			.below = successor_below(p, &view, i),
 			.first_carry = p->plan->n_carries,
 			.leader = -1,
 		};
@@ -304,62 +296,72 @@ static int plan_table(struct planner *p, size_t table)
 	return r;
 }
 
-static int compare_groups(const struct plan_step *a, uint32_t group, const struct plan_step *b)
+/* By volume and peer group, then by what they show. Only the first `len` of the root counts. */
+static int compare_groups(size_t volume, uint32_t group, const char *root, size_t len,
+			  const struct plan_step *step)
 {
-	if (group != b->old->shared)
-		return group < b->old->shared ? -1 : 1;
-	return a->volume == b->volume ? 0 : a->volume < b->volume ? -1 : 1;
+	int r;
+
+	if (group != step->old->shared)
+		return group < step->old->shared ? -1 : 1;
+	if (volume != step->volume)
+		return volume < step->volume ? -1 : 1;
+	r = strncmp(root, step->old->root, len);
+	return r ? r : step->old->root[len] ? -1 : 0;
 }
 
-/* By peer group and volume; who may not lead comes last, a directory before those below it. */
 static int compare_steps(const void *a, const void *b, void *of)
 {
 	size_t i = *(const size_t *)a, k = *(const size_t *)b;
-	const struct plan_step *steps = of;
-	int r = compare_groups(&steps[i], steps[i].old->shared, &steps[k]);
+	const struct plan_step *steps = of, *s = &steps[i];
+	int r = compare_groups(s->volume, s->old->shared, s->old->root, strlen(s->old->root),
+			       &steps[k]);
 
-	if (r == 0)
-		r = steps[i].old->idmapped - steps[k].old->idmapped;
-	if (r == 0)
-		r = strcmp(steps[i].old->root, steps[k].old->root);
+	r = r ?: s->old->idmapped - steps[k].old->idmapped;
 	return r ? r : i < k ? -1 : i > k;
 }
 
-/* The first step of the group that `step` belongs to, or receives from. */
-static size_t find_group(const struct plan *plan, const size_t *by_group,
-			 const struct plan_step *step, uint32_t group)
+/* The first step of the group that shows the first `len` of the root; -1: none. A copy would keep
+ * an id mapping for good. */
+static ssize_t find_in_group(const struct plan *plan, const size_t *by_group,
+			     const struct plan_step *s, uint32_t group, size_t len)
 {
 	size_t low = 0, high = plan->n_steps;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (compare_groups(step, group, &plan->steps[by_group[middle]]) > 0)
+		if (compare_groups(s->volume, group, s->old->root, len,
+				   &plan->steps[by_group[middle]]) > 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return low;
+	if (low == plan->n_steps || plan->steps[by_group[low]].old->idmapped ||
+	    compare_groups(s->volume, group, s->old->root, len, &plan->steps[by_group[low]]) != 0)
+		return -1;
+	return (ssize_t)by_group[low];
 }
 
 /*
- * The step whose new mount has to be there before that of `step`, because it shows the same
- * directory or one above: a bind of a sub-directory is a peer of the whole. A copy would keep an id
- * mapping for good. -1: none.
+ * The step whose new mount has to be there before that of `step`; -1: none. It shows what this one
+ * shows: a bind of a sub-directory is a peer of the whole.
  */
 static ssize_t find_leader(const struct plan *plan, const size_t *by_group, size_t step)
 {
 	const struct plan_step *s = &plan->steps[step];
 	uint32_t group = s->old->master ?: s->old->shared;
-	size_t first = group ? find_group(plan, by_group, s, group) : 0;
+	const char *root = s->old->root;
+	size_t len = MIN_OF(strlen(root), 1U);
 
-	for (size_t i = first; group && i < plan->n_steps && i < first + CANDIDATES_MAX; i++) {
-		const struct plan_step *c = &plan->steps[by_group[i]];
+	while (group) {
+		ssize_t found = find_in_group(plan, by_group, s, group, len);
 
-		if (by_group[i] == step || compare_groups(s, group, c) != 0)
+		if (found >= 0)
+			return found == (ssize_t)step ? -1 : found;
+		if (!root[len])
 			return -1;
-		if (!c->old->idmapped && path_is_beneath(c->old->root, s->old->root))
-			return (ssize_t)by_group[i];
+		len += (root[len] == '/') + strcspn(root + len + (root[len] == '/'), "/");
 	}
 	return -1;
 }

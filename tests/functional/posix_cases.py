@@ -7,6 +7,7 @@ No outcome is written down here: the plain directory is the reference. A case is
 process of its own, returns anything that JSON can hold, and an OSError it does not catch is its outcome too.
 """
 
+import ctypes
 import errno
 import fcntl
 import itertools
@@ -28,6 +29,14 @@ USERS = {
 }
 TYPES = ("file", "dir", "symlink", "dangling", "fifo", "socket", "missing")
 CASES = {}
+AT_FDCWD, AT_SYMLINK_FOLLOW = -100, 0x400
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def link_open(fd, name):
+    """Give a nameless file a name; os.link() would link the symbolic link in /proc."""
+    if libc.linkat(AT_FDCWD, f"/proc/self/fd/{fd}".encode(), AT_FDCWD, name.encode(), AT_SYMLINK_FOLLOW):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), name)
 
 
 def case(*parameters):
@@ -188,7 +197,7 @@ def created_as_the_caller(kind, user, parent_mode, umask, mode):
         def tmpfile():
             fd = os.open(".", os.O_TMPFILE | os.O_WRONLY, mode)
             os.write(fd, b"abc")
-            os.link(f"/proc/self/fd/{fd}", "x", follow_symlinks=True)
+            link_open(fd, "x")
             os.close(fd)
         r = outcome(tmpfile)
     elif kind == "dir":

@@ -55,7 +55,8 @@ static void append(char *text, size_t size, const char *format, ...)
 	va_end(args);
 }
 
-/* "0/10 a: 11@sub copy, 12@ drop <0 x2; ...": table/mount volume, carries, leader, copies */
+/* "0/10 a: 11@sub copy, 12@ drop ^9 <0 x2; ...": table/mount volume, carries, what is beneath,
+ * leader, copies */
 static void render(const struct plan *plan, char *text, size_t size)
 {
 	*text = '\0';
@@ -73,6 +74,8 @@ static void render(const struct plan *plan, char *text, size_t size)
 			       : c->volume < 0 ? "copy"
 					       : volumes[c->volume].id);
 		}
+		if (s->below)
+			append(text, size, " ^%llu", (unsigned long long)s->below->id);
 		if (s->leader >= 0)
 			append(text, size, " <%zd", s->leader);
 		if (s->copies > 0)
@@ -261,8 +264,11 @@ static void what_a_live_one_covers_is_done(void **state)
 		    MOUNT(11, 10, "/m", "b", LIVE_B), MOUNT(12, 11, "/m", "a", LIVE));
 	ASSERT_PLAN("0/12 a", ROOT, MOUNT(10, 1, "/m", "b", OLD_B),
 		    MOUNT(11, 10, "/m", "b", LIVE_B), MOUNT(12, 11, "/m", "a", OLD));
-	/* stale on a live one of its own */
-	ASSERT_PLAN("0/11 a", ROOT, MOUNT(10, 1, "/m", "a", LIVE), MOUNT(11, 10, "/m", "a", OLD));
+	/* stale on a live one of its own: an exchange that did not come to its end */
+	ASSERT_PLAN("0/11 a ^10", ROOT, MOUNT(10, 1, "/m", "a", LIVE),
+		    MOUNT(11, 10, "/m", "a", OLD));
+	ASSERT_PLAN("0/11 a", ROOT, MOUNT(10, 1, "/m", "a", LIVE, .root = "/x"),
+		    MOUNT(11, 10, "/m", "a", OLD));
 }
 
 static void what_is_stale_is_counted(void **state)
@@ -314,19 +320,35 @@ static void peers_follow_the_first(void **state)
 		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5),
 		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5),
 		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5));
-	/* they have to show the same, or something below */
-	ASSERT_PLAN("0/10 a x1; 0/11 a <0; 0/12 b; 0/13 a", ROOT,
-		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5),
-		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5, .root = "/sub"),
+	ASSERT_PLAN("0/10 a; 0/12 b; 0/13 a", ROOT, MOUNT(10, 1, "/m", "a", OLD, .shared = 5),
 		    MOUNT(12, 1, "/o", "b", OLD_B, .shared = 5),
 		    MOUNT(13, 1, "/p", "a", OLD, .shared = 6));
-	ASSERT_PLAN("0/10 a; 0/11 a", ROOT,
-		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .root = "/sub"),
-		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5, .root = "/subway"));
-	/* a copy would keep an id mapping */
-	ASSERT_PLAN("0/11 a x1; 0/10 a <0", ROOT,
+}
+
+/* A bind of a sub-directory is a peer of the whole, but can't be copied to it. */
+static void peers_have_to_show_what_their_leader_shows(void **state)
+{
+	ASSERT_PLAN("0/12 a x2; 0/10 a <0; 0/11 a <0", ROOT,
+		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .root = "/x/y"),
+		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5, .root = "/x"),
+		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5));
+	ASSERT_PLAN("0/11 a x2; 0/10 a <0; 0/12 a; 0/13 a <0", ROOT,
+		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .root = "/x/y"),
+		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5, .root = "/x"),
+		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5, .root = "/xx"),
+		    MOUNT(13, 1, "/p", "a", OLD, .master = 5, .root = "/x/z"));
+}
+
+/* Their copies would keep the mapping. */
+static void idmapped_mounts_lead_nobody(void **state)
+{
+	ASSERT_PLAN("0/11 a x2; 0/10 a <0; 0/12 a <0", ROOT,
 		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .idmapped = true),
-		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5));
+		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5),
+		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5));
+	ASSERT_PLAN("0/10 a; 0/11 a", ROOT,
+		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .idmapped = true),
+		    MOUNT(11, 1, "/n", "a", OLD, .master = 5));
 }
 
 static void slaves_follow_their_master(void **state)
@@ -466,6 +488,8 @@ int main(void)
 		cmocka_unit_test(what_nobody_can_see_is_counted_as_hidden),
 		cmocka_unit_test(counts_are_of_all_namespaces),
 		cmocka_unit_test(peers_follow_the_first),
+		cmocka_unit_test(peers_have_to_show_what_their_leader_shows),
+		cmocka_unit_test(idmapped_mounts_lead_nobody),
 		cmocka_unit_test(slaves_follow_their_master),
 		cmocka_unit_test(slaves_of_slaves_come_last),
 		cmocka_unit_test(those_that_lead_each_other_are_all_exchanged),

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers: what a path shows before a healing, it shows after it."""
+
+import os
+
+import pytest
+from container import Container
+from harness import mountinfo
+from healing import healed, inside, layers
+from test_heal import make_volume, volume  # noqa: F401
+
+CASES = {
+    # two layers of the volume, with something mounted below the upper one, and below the lower
+    "below the upper": ("""tmpfs("/data/one"); open("/data/one/file", "w").write("lower\\n")
+        bind("/data", "/data"); tmpfs("/data/sub"); open("/data/sub/mine", "w").write("upper\\n")""",
+        {"/data/f": "hello\n", "/data/sub/mine": "upper\n"}),
+    "two in one place": ("""tmpfs("/data/sub"); open("/data/sub/mine", "w").write("hidden\\n")
+        tmpfs("/data/sub"); open("/data/sub/mine", "w").write("seen\\n")""", {"/data/f": "hello\n", "/data/sub/mine": "seen\n"}),
+    "foreign between": ("""os.mkdir("/side"); bind("/data", "/side"); tmpfs("/data")
+        bind("/side", "/data"); umount("/side")""", {"/data/f": "hello\n"}),
+    "a directory of it on it": ("""bind("/data/sub", "/data")""", {"/data/g": "below\n"}),
+    "foreign on top with below": ("""tmpfs("/data/one"); tmpfs("/data"); os.mkdir("/data/x"); tmpfs("/data/x"); open("/data/x/mine", "w").write("x\\n")
+        tmpfs("/data"); open("/data/top", "w").write("top\\n")""", {"/data/top": "top\n"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_layers(node, volume, case):  # noqa: F811
+    code, files = CASES[case]
+    container = Container(node, {"/data": (volume.up(), [])})
+    inside(container.pid, "import os\n" + "\n".join(line.strip() for line in code.splitlines()))
+    for _ in range(2):
+        for path, text in files.items():
+            assert container.exec("cat", path) == text
+        healed(volume)
+        log = volume.node.plugin.text()[-1500:]
+        assert "was lost" not in log and "stays" not in log, log
+    for path, text in files.items():
+        assert container.exec("cat", path) == text
+    print("\n".join(f'{m["id"]} {m["parent"]} {m["target"]} {m["source"]} {m["dev"]}' if "id" in m else str(m) for m in mountinfo(container.pid) if "/data" in m["target"]))
