@@ -196,7 +196,6 @@ def created_as_the_caller(kind, user, parent_mode, umask, mode):
     elif kind == "tmpfile":
         def tmpfile():
             fd = os.open(".", os.O_TMPFILE | os.O_WRONLY, mode)
-            os.write(fd, b"abc")
             link_open(fd, "x")
             os.close(fd)
         r = outcome(tmpfile)
