@@ -18,6 +18,10 @@ READ_WRITE = AccessMode.SINGLE_NODE_MULTI_WRITER
 FILES = {"f": "hello\n", "sub/g": "below\n", "sub/deep/h": "deeper\n", "one/file": "single\n"}
 
 
+# What is mounted on a directory of a dead volume can be reached as long as the kernel need not ask for the directories on the way.
+NAMES_STAY = {"entryTimeout": "1h", "attrTimeout": "1h"}
+
+
 def make_volume(node, **kw):
     """Its id is nobody else's on this machine: healing looks into all mount namespaces."""
     name = f"heal-{uuid.uuid4().hex[:8]}"
@@ -95,15 +99,15 @@ def healing(volume):
 # the ends of a connection
 
 
-def abort(volume):
-    eventually(lambda: try_abort(volume), what="a connection to abort")
+def abort(volume, pid="self"):
+    eventually(lambda: try_abort(volume, pid=pid), what="a connection to abort")
 
 
-def try_abort(volume, unless=0):
+def try_abort(volume, unless=0, pid="self"):
     """Returns its device number, 0 if it has no connection just now, or that one. Numbers are used again, by volumes of others too:
-    so we look."""
+    so we look whether it is what a process has."""
     dev = (record(volume) or {"dev": 0})["dev"]
-    if dev in (0, unless) or f"0:{os.minor(dev)}" not in {m["dev"] for m in mounts_of(volume)}:
+    if dev in (0, unless) or f"0:{os.minor(dev)}" not in {m["dev"] for m in mounts_of(volume, pid)}:
         return 0
     ctl = fusectl()
     try:

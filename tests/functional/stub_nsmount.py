@@ -62,6 +62,9 @@ def main():
         killed_at(int(args[0]))
     elif how == "hang":
         hang_at_first()
+    elif how == "lacking":
+        seccomp = os.path.join(HERE, "seccomp_exec.py")
+        sys.exit(subprocess.Popen([seccomp, args[0], os.path.join(HERE, "real-nsmount")], close_fds=False, env={}).wait())
     elif how == "fail":
         sys.exit(1)
     elif how == "garbage":

@@ -7,7 +7,7 @@ import pytest
 
 from container import Container
 from harness import mountinfo
-from healing import ENDS, Namespace, healing, inside, layers, make_volume, mounts_of, place_idmapped, read, stays_the_same
+from healing import ENDS, NAMES_STAY, Namespace, healing, inside, layers, make_volume, mounts_of, place_idmapped, read, stays_the_same
 
 RUNTIMES = ("runc", "crun")
 
@@ -120,8 +120,8 @@ def owner(path):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_what_is_mounted_below_and_on_top_is_kept(node, volume, runtime):
-    other = make_volume(node)
+def test_what_is_mounted_below_and_on_top_is_kept(node, runtime):
+    volume, other = (make_volume(node, attributes=NAMES_STAY) for _ in range(2))
     container = Container(node, {
         "/data": (volume.up(), []),
         "/data/sub": (other.up(), ["ro"]),      # another volume on a directory of this one

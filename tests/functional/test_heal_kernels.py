@@ -9,8 +9,8 @@ import pytest
 
 from container import Container
 from harness import BUILD, mountinfo
-from healing import (Namespace, healed, healing, inside, is_zombie, layers, look_again, make_volume, mounts_of, place_idmapped,
-                     read, record, stays_the_same)
+from healing import (NAMES_STAY, Namespace, healed, healing, inside, is_zombie, layers, look_again, make_volume, mounts_of,
+                     place_idmapped, read, record, stays_the_same)
 from mounting import bind, make_shared
 
 SECCOMP = pathlib.Path(__file__).resolve().parent / "seccomp_exec.py"
@@ -33,8 +33,7 @@ def older(bare_node, request):
 @pytest.mark.parametrize("older", LACKS, indirect=True)
 def test_an_older_kernel(older):
     node = older
-    volume = make_volume(node)
-    other = make_volume(node)
+    volume, other = (make_volume(node, attributes=NAMES_STAY) for _ in range(2))
     target = volume.up()
     other.up()
     os.chown(node.sources / volume.id / "f", 7, 8)
@@ -101,7 +100,7 @@ def test_nothing_grows(bare_node):
     bind(node.base, node.base)
     make_shared(node.base)
     node.start()
-    volume = make_volume(node)
+    volume = make_volume(node, attributes=NAMES_STAY)
     target = volume.up()
     containers = [Container(node, {"/data": (target, [p]), "/sub": (target / "sub", ["ro"]), "/data/one": (target / "sub", [])},
                             runtime=r, propagation=p) for p, r in (("rprivate", "runc"), ("rslave", "crun"))]

@@ -11,8 +11,8 @@ import pytest
 
 from container import Container
 from harness import BUILD, eventually
-from healing import (Namespace, Picture, abort, healed, healing, kill_both, layers, make_volume, mounts_of, reads, record,
-                     stays_the_same)
+from healing import (NAMES_STAY, Namespace, Picture, abort, healing, inside, kill_both, layers, make_volume, mounts_of, reads,
+                     record)
 
 STUB = pathlib.Path(__file__).resolve().parent / "stub_nsmount.py"
 
@@ -109,6 +109,7 @@ class Stubbed:
             shutil.copy(BUILD / name, self.directory)
         shutil.copy(BUILD / "holdfast-nsmount", self.directory / "real-nsmount")
         shutil.copy(STUB, self.directory / "holdfast-nsmount")
+        shutil.copy(STUB.with_name("seccomp_exec.py"), self.directory)
         self.behave("real")
         node.plugin.path = str(self.directory / "holdfast-csi")
 
@@ -129,7 +130,7 @@ def stub(bare_node):
 @pytest.fixture
 def scene(stub, bare_node):
     """A volume, and namespaces that it is mounted in."""
-    volume = make_volume(bare_node)
+    volume = make_volume(bare_node, attributes=NAMES_STAY)
     target = volume.up()
     namespaces = [Namespace(bare_node, "--propagation", "private") for _ in range(4)]
     container = Container(bare_node, {str(target): (target, ["ro"])})
@@ -158,6 +159,26 @@ def test_a_helper_that_is_killed_in_the_middle(stub, scene, n):
         abort(volume)
         is_served(volume, pids, str(volume.target()))
         eventually(lambda: Picture([volume], dict(enumerate(pids))) == before, what=f"{before}")
+
+
+def test_a_helper_that_dies_with_both_mounts_there(stub, scene):
+    """The new one beneath the old one: what is mounted below that comes along all the same."""
+    volume, pids = scene
+    sub = volume.target() / "sub"
+    inside(pids[1], "tmpfs(args[0]); open(args[0] + '/mine', 'w').write('kept')", sub)
+    before = Picture([volume], dict(enumerate(pids)))
+    for i in range(3):
+        stub.behave("lacking umount")
+        abort(volume)
+        both = eventually(lambda: [pid for pid in pids if len({m["dev"] for m in mounts_of(volume, pid)}) == 2],
+                          what=f"a place with both {i} {volume.node.plugin.text()}")
+        if i == 1:  # and the one that was to stay dies as well
+            abort(volume, both[0])
+        stub.behave("real")
+        is_served(volume, pids, str(volume.target()))
+        eventually(lambda: Picture([volume], dict(enumerate(pids))) == before, what=f"{before}")
+        assert reads(pids[1], sub / "mine") == "kept", f"{i} {volume.node.plugin.text()}"
+        assert len(layers(pids[1], sub)) == 1
 
 
 def test_a_helper_that_hangs_somewhere(stub, scene):
