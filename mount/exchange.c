@@ -150,6 +150,62 @@ static int uncover(struct exchange *x)
 	return open_entry(x->old, false);
 }
 
+/* A slave of what it was copied from; alone if that has no peers. */
+static int set_propagation(int new_fd, const struct mount_entry *like, struct error *err)
+{
+	int r = 0;
+
+	if (!like->master && !like->shared)
+		return mount_set_attr(new_fd, 0, 0, MS_PRIVATE, err);
+	if (like->master)
+		r = mount_set_attr(new_fd, 0, 0, MS_SLAVE, err);
+	if (r >= 0 && like->shared)
+		r = mount_set_attr(new_fd, 0, 0, MS_SHARED, err);
+	return r;
+}
+
+/* The detached mount gets what the mount `like` has, which `like_fd` lies on. */
+static int make_alike(const struct exchange *x, int new_fd, const struct mount_entry *like,
+		      int like_fd, struct error *err)
+{
+	_cleanup_close_ int userns_fd = -EBADF;
+	int r = mount_set_attr(new_fd, like->attr, MOUNT_ATTR_ALL, 0, err);
+
+	if (r >= 0 && like->idmapped) {
+		r = mount_idmap_of(like_fd, x->ns_fd, x->proc_fd, &userns_fd, err);
+		if (r >= 0)
+			r = mount_idmap_set(new_fd, userns_fd, err);
+	}
+	return r < 0 ? r : set_propagation(new_fd, like, err);
+}
+
+static bool are_of_one_superblock(int a, int b)
+{
+	dev_t dev_a, dev_b;
+	bool is_root;
+	uint64_t id;
+
+	return mount_identify(a, &dev_a, &id, &is_root) >= 0 &&
+	       mount_identify(b, &dev_b, &id, &is_root) >= 0 && dev_a == dev_b;
+}
+
+/* One that is mounted anew: while it lives a copy of it will do as well, and is the same in all. */
+static int renew_carry(const struct exchange *x, struct exchange_carry *carry)
+{
+	_cleanup_close_ int fd = open_entry(carry->entry, true);
+	int copy = -EBADF;
+
+	if (fd >= 0 && are_of_one_superblock(fd, carry->fd) &&
+	    mount_clone(fd, "", false, &copy, NULL) >= 0) {
+		close_fd(&carry->fd);
+		carry->fd = copy;
+		return 0;
+	}
+	if (fd < 0 && carry->entry->idmapped)
+		return fd;
+	return make_alike(x, carry->fd, carry->entry, fd, NULL);
+}
+
 /* While the old mount is there: copies of what lies below it. */
 static void copy_nested(struct exchange *x, struct error *err)
 {
@@ -157,9 +213,9 @@ static void copy_nested(struct exchange *x, struct error *err)
 		struct exchange_carry *carry = &x->carries[i];
 		int r;
 
-		if (!*carry->where || carry->drop || carry->fd >= 0)
+		if (!*carry->where || carry->drop || (carry->fd >= 0 && !carry->anew))
 			continue;
-		r = copy_carry(carry, true);
+		r = carry->anew ? renew_carry(x, carry) : copy_carry(carry, true);
 		if (r < 0) {
 			(void)lose(x, carry, r, err);
 			carry->drop = true;
@@ -170,12 +226,7 @@ static void copy_nested(struct exchange *x, struct error *err)
 /* An exchange that was not brought to its end had put it there. */
 static bool is_there(const struct exchange_carry *carry, int at_fd)
 {
-	dev_t there, wanted;
-	bool is_root, ignored;
-	uint64_t id;
-
-	return mount_identify(at_fd, &there, &id, &is_root) >= 0 && is_root &&
-	       mount_identify(carry->fd, &wanted, &id, &ignored) >= 0 && there == wanted;
+	return id_of(at_fd) != 0 && are_of_one_superblock(at_fd, carry->fd);
 }
 
 /* What lay below the old mount goes onto the new one, before that is seen if that can be. */
@@ -210,33 +261,6 @@ static void cover_again(struct exchange *x, int fd, struct error *err)
 		if (r < 0)
 			(void)lose(x, carry, r, err);
 	}
-}
-
-/* A slave of what it was copied from; alone if that has no peers. */
-static int set_propagation(const struct exchange *x, struct error *err)
-{
-	int r = 0;
-
-	if (!x->old->master && !x->old->shared)
-		return mount_set_attr(x->new_fd, 0, 0, MS_PRIVATE, err);
-	if (x->old->master)
-		r = mount_set_attr(x->new_fd, 0, 0, MS_SLAVE, err);
-	if (r >= 0 && x->old->shared)
-		r = mount_set_attr(x->new_fd, 0, 0, MS_SHARED, err);
-	return r;
-}
-
-static int prepare(struct exchange *x, int old_fd, struct error *err)
-{
-	_cleanup_close_ int userns_fd = -EBADF;
-	int r = mount_set_attr(x->new_fd, x->old->attr, MOUNT_ATTR_ALL, 0, err);
-
-	if (r >= 0 && x->old->idmapped) {
-		r = mount_idmap_of(old_fd, x->ns_fd, x->proc_fd, &userns_fd, err);
-		if (r >= 0)
-			r = mount_idmap_set(x->new_fd, userns_fd, err);
-	}
-	return r < 0 ? r : set_propagation(x, err);
 }
 
 /* Somebody may have mounted on it meanwhile, or unmounted it. */
@@ -318,7 +342,7 @@ static int replace(struct exchange *x, int old_fd, struct error *err)
 
 	if (x->below)
 		return finish(x, old_fd, err);
-	r = prepare(x, old_fd, err);
+	r = make_alike(x, x->new_fd, x->old, old_fd, err);
 	if (r < 0)
 		return r;
 	copy_nested(x, err);

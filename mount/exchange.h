@@ -20,8 +20,10 @@
 struct exchange_carry {
 	const struct mount_entry *entry;
 	const char *where; /* from the old mount's root: "a/b"; "" is on that root itself */
-	int fd;		   /* a detached mount to put there, with its flags; -EBADF: a copy of the
-			      one that is there, with all that is on it. Owned. */
+	int fd;		   /* the detached mount to put there, owned; -EBADF: a copy of the one that
+			      is there is made, with all that is on it */
+	bool anew;	   /* fd is a plain mount of what belongs there, to be made like the one that
+			      is */
 	bool drop;	   /* it is stale too: it just goes */
 };
 

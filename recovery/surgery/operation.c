@@ -140,12 +140,12 @@ static int clone_for(const struct round *round, size_t volume, const char *root,
 	return clone_root(round->op->mount_fds[volume], "/", root, ret_fd, err);
 }
 
-static int prepare_carries(const struct round *round, const struct plan_step *step,
-			   struct exchange_carry *carries, struct error *err)
+/* One that can't be mounted anew may still be copied. */
+static void prepare_carries(const struct round *round, const struct plan_step *step,
+			    struct exchange_carry *carries)
 {
 	for (size_t i = 0; i < step->n_carries; i++) {
 		const struct plan_carry *carry = &round->plan.carries[step->first_carry + i];
-		int r;
 
 		carries[i] = (struct exchange_carry){
 			.entry = carry->entry,
@@ -155,15 +155,9 @@ static int prepare_carries(const struct round *round, const struct plan_step *st
 		};
 		if (carry->drop || carry->volume < 0)
 			continue;
-		r = clone_for(round, (size_t)carry->volume, carry->entry->root, &carries[i].fd,
-			      err);
-		if (r >= 0)
-			r = mount_set_attr(carries[i].fd, carry->entry->attr, MOUNT_ATTR_ALL,
-					   0, err);
-		if (r < 0)
-			return r;
+		carries[i].anew = clone_for(round, (size_t)carry->volume, carry->entry->root,
+					    &carries[i].fd, NULL) >= 0;
 	}
-	return 0;
 }
 
 static void close_carries(struct exchange_carry *carries, size_t n)
@@ -221,7 +215,7 @@ static int operate(struct round *round, size_t i, struct error *err)
 	if (r >= 0)
 		r = make_new(round, i, err);
 	if (r >= 0)
-		r = prepare_carries(round, step, carries, err);
+		prepare_carries(round, step, carries);
 	if (r >= 0) {
 		r = mount_namespace_enter(ns_fd);
 		if (r < 0)
