@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mounts in namespaces of all kinds: peers and slaves of the host's, locked ones, namespaces without a process, frozen ones."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import subprocess
 import pytest
 
 from container import Container
+from harness import eventually
 from healing import (ENDS, Namespace, healed, healing, inside, layers, look_again, make_volume, mounts_of, place_idmapped, read,
                      record, stay_inside, stays_the_same)
 from mounting import bind, make_shared, umount
@@ -112,12 +114,24 @@ def test_locked_mounts_in_a_container(node, volume):
 @pytest.mark.parametrize("held_by", ("mount", "descriptor"))
 def test_a_namespace_without_a_process(node, volume, held_by):
     target = volume.up()
-    namespace = Namespace(node, "--propagation", "private")
     handle = node.base / "namespace"
+    handle.touch()
+
+    def held():
+        """The kernel takes namespaces for loops whose number is lower, and gives out numbers by processor."""
+        made = Namespace(node, "--propagation", "private")
+        try:
+            bind(f"/proc/{made.pid}/ns/mnt", handle)
+            return made
+        except OSError as e:
+            assert e.errno == errno.EINVAL
+            made.remove()
+            return None
+
+    namespace = eventually(held, what="a namespace that can be bound") if held_by == "mount" else Namespace(
+        node, "--propagation", "private")
     fd = os.open(f"/proc/{namespace.pid}/ns/mnt", os.O_RDONLY)
     if held_by == "mount":
-        handle.touch()
-        bind(f"/proc/{namespace.pid}/ns/mnt", handle)
         os.close(fd)
     namespace.remove()
     healed(volume)
