@@ -6,6 +6,7 @@
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "base/fd.h"
@@ -44,6 +45,17 @@ static uint64_t id_of(int fd)
 	dev_t dev;
 
 	return mount_identify(fd, &dev, &id, &is_root) >= 0 && is_root ? id : 0;
+}
+
+static int is_directory(int fd, bool *ret)
+{
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &stx) <
+	    0)
+		return -errno;
+	*ret = S_ISDIR(stx.stx_mode);
+	return 0;
 }
 
 static bool lies_on(int fd, const struct mount_entry *entry)
@@ -274,13 +286,13 @@ static int detach_old(struct exchange *x, int old_fd, struct error *err)
 	return r < 0 ? error_errno(err, r, "unmount the old mount at %s", x->old->target) : 0;
 }
 
-/* The old mount can't be replaced: it is locked, which umount2(2) refuses too, with EINVAL. */
+/* The old mount can't be replaced: it is locked (mount_namespaces(7)). */
 static int mount_over(struct exchange *x, int old_fd, struct error *err)
 {
 	int r = move_mount_to(x->new_fd, old_fd, 0);
 
 	if (r < 0)
-		return error_errno(err, r, "mount over the locked mount at %s", x->old->target);
+		return error_errno(err, r, "mount over the mount at %s", x->old->target);
 	attach_nested(x, err);
 	return 0;
 }
@@ -291,7 +303,7 @@ static int detach_and_mount(struct exchange *x, int old_fd, struct error *err)
 	_cleanup_close_ int below = -EBADF;
 	int r = detach(x, old_fd);
 
-	if (r == -EINVAL)
+	if (r == -EINVAL) /* locked */
 		return mount_over(x, old_fd, err);
 	if (r < 0)
 		return error_errno(err, r, "unmount the old mount at %s", x->old->target);
@@ -335,6 +347,23 @@ static int finish(struct exchange *x, int old_fd, struct error *err)
 	return 0;
 }
 
+/* A file can't be where a directory was. */
+static int check_kind(const struct exchange *x, int old_fd, struct error *err)
+{
+	bool is_dir, was_dir;
+	int r = is_directory(x->new_fd, &is_dir);
+
+	if (r >= 0)
+		r = is_directory(old_fd, &was_dir);
+	if (r < 0)
+		return error_errno(err, r, "statx of the mount at %s", x->old->target);
+	if (is_dir != was_dir)
+		return error_set(err, ERROR_PRECONDITION, is_dir ? -EISDIR : -ENOTDIR,
+				 "'%s' of the volume is %s directory now", x->old->root,
+				 is_dir ? "a" : "no");
+	return 0;
+}
+
 /* The old mount is what its path shows. */
 static int replace(struct exchange *x, int old_fd, struct error *err)
 {
@@ -342,14 +371,17 @@ static int replace(struct exchange *x, int old_fd, struct error *err)
 
 	if (x->below)
 		return finish(x, old_fd, err);
-	r = make_alike(x, x->new_fd, x->old, old_fd, err);
+	r = check_kind(x, old_fd, err);
+	if (r >= 0)
+		r = make_alike(x, x->new_fd, x->old, old_fd, err);
 	if (r < 0)
 		return r;
 	copy_nested(x, err);
-	r = exchange_can_beneath() ? move_mount_to(x->new_fd, old_fd, UAPI_MOVE_MOUNT_BENEATH)
-				   : -EINVAL;
-	if (r == -EINVAL)
+	if (!exchange_can_beneath())
 		return detach_and_mount(x, old_fd, err);
+	r = move_mount_to(x->new_fd, old_fd, UAPI_MOVE_MOUNT_BENEATH);
+	if (r == -EINVAL)
+		return mount_over(x, old_fd, err);
 	if (r < 0)
 		return error_errno(err, r, "mount beneath the old mount at %s", x->old->target);
 	attach_nested(x, err);

@@ -582,7 +582,7 @@ def wrapped(daemon, node, *command):
     script = node.base / f"{daemon.name}-wrapped"
     script.write_text(f"#!/bin/sh\nexec {' '.join(command)} {BUILD / daemon.name} \"$@\"\n")
     script.chmod(0o755)
-    daemon.name = str(script)
+    daemon.path = str(script)
 
 
 @pytest.mark.parametrize("name", ["plugin", "keeper"])
