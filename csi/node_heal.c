@@ -150,7 +150,11 @@ static void tell(const struct patient *p, const struct nsmount_volume *v, uint64
 			    id, v->files);
 }
 
-/* What the operation found goes into the record. */
+/*
+ * What the operation found goes into the record. An earlier superblock is forgotten only when there
+ * was nothing to exchange: a mount namespace that was being copied during the operation shows up
+ * after it, with the mounts of before (fs/namespace.c, copy_mnt_ns).
+ */
 static void take_counts(struct patient *p, const struct nsmount_volume *v)
 {
 	struct record_healing *healing = &p->record->healing;
@@ -162,6 +166,7 @@ static void take_counts(struct patient *p, const struct nsmount_volume *v)
 	if (p->was_dead || v->exchanged > 0) {
 		healing->healings++;
 		healing->last_pause_ms = pause_ms;
+		return;
 	}
 	for (size_t i = 0; i < PLAN_OLD_MAX; i++)
 		if (v->is.old[i] != 0 && !(v->counts.seen & (1U << i)) && v->files == 0)
