@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from container import Container
+from harness import eventually
 from healing import (ENDS, Namespace, healed, healing, inside, layers, look_again, make_volume, mounts_of, place_idmapped, read,
                      record, stay_inside, stays_the_same)
 from mounting import bind, make_shared, umount
@@ -109,16 +110,27 @@ def test_locked_mounts_in_a_container(node, volume):
     assert read(container.pid, "/data/f") == "hello\n" and len(layers(container.pid, "/data")) == 1
 
 
+def newer_namespace(node, handle):
+    """One with a higher number than ours, as mounts of nsfs need it; the kernel does not give them in order."""
+    namespace = Namespace(node, "--propagation", "private")
+    try:
+        bind(f"/proc/{namespace.pid}/ns/mnt", handle)
+        return namespace
+    except OSError:
+        return namespace.remove()
+
+
 @pytest.mark.parametrize("held_by", ("mount", "descriptor"))
 def test_a_namespace_without_a_process(node, volume, held_by):
     target = volume.up()
-    namespace = Namespace(node, "--propagation", "private")
     handle = node.base / "namespace"
+    handle.touch()
+    namespace = eventually(lambda: newer_namespace(node, handle), what="a namespace that may be bound")
     fd = os.open(f"/proc/{namespace.pid}/ns/mnt", os.O_RDONLY)
     if held_by == "mount":
-        handle.touch()
-        bind(f"/proc/{namespace.pid}/ns/mnt", handle)
         os.close(fd)
+    else:
+        umount(handle)
     namespace.remove()
     healed(volume)
     path = handle if held_by == "mount" else f"/proc/self/fd/{fd}"
