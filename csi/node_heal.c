@@ -153,7 +153,11 @@ static void tell(const struct patient *p, const struct nsmount_volume *v, uint64
 			    id, v->files);
 }
 
-/* What the operation found goes into the record. */
+/*
+ * What the operation found goes into the record. An earlier superblock is not forgotten at once: a
+ * mount namespace that was being copied during the operation shows up after it, with the mounts of
+ * before (fs/namespace.c, copy_mnt_ns), and so does a container that is being made.
+ */
 static void take_counts(struct patient *p, const struct nsmount_volume *v)
 {
 	struct record_healing *healing = &p->record->healing;
@@ -166,7 +170,6 @@ static void take_counts(struct patient *p, const struct nsmount_volume *v)
 		healing->healings++;
 		healing->last_pause_ms = pause_ms;
 	}
-	/* a container that is being made may be about to show what none does now */
 	if (clock_now_ns() - p->record->dev_since_ns < REMEMBER_NS)
 		return;
 	for (size_t i = 0; i < PLAN_OLD_MAX; i++)

@@ -76,7 +76,8 @@ def test_the_plugin_is_killed_during_a_healing(node, volume):
         node.plugin.kill()
         node.start_plugin()
         is_served(volume, pids, str(target))
-        assert {m["dev"] for pid in pids for m in mounts_of(volume, pid)} == {f"0:{os.minor(record(volume)['dev'])}"}
+        eventually(lambda: {m["dev"] for pid in pids for m in mounts_of(volume, pid)} == {f"0:{os.minor(record(volume)['dev'])}"},
+                   what="the record to know its connection")
     volume.down()
     for n in namespaces:
         n.remove()
