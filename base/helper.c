@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/program.h"
 
@@ -86,4 +88,23 @@ int spawn_helper(const struct spawn *s, pid_t *ret_pid)
 		close_fd(&lifted[i]);
 	free(lifted);
 	return r;
+}
+
+int helper_receive(int fd, int timeout_ms, void *report, size_t size)
+{
+	uint64_t due = clock_now_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	for (;;) {
+		int left = clock_left_ms(due);
+		int r = poll(&p, 1, left);
+
+		if (r > 0)
+			break;
+		if (r == 0 && left == 0)
+			return -ETIMEDOUT;
+		if (r < 0 && errno != EINTR)
+			return -errno;
+	}
+	return read(fd, report, size) == (ssize_t)size ? 0 : -EPIPE;
 }

@@ -23,3 +23,10 @@ struct spawn {
  * 0 or -errno.
  */
 int __must_check spawn_helper(const struct spawn *spawn, pid_t *ret_pid);
+
+/*
+ * helper_receive - one report of `size` bytes, which the helper writes at once, from the other end
+ * of its standard output. Returns 0, -ETIMEDOUT, -EPIPE when it ended without one or sent another
+ * size, or another -errno.
+ */
+int __must_check helper_receive(int fd, int timeout_ms, void *report, size_t size);

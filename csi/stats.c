@@ -3,13 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/helper.h"
 
@@ -96,28 +94,6 @@ static void remember(struct stats *stats, struct stuck *s)
 	(void)pthread_mutex_unlock(&stats->mutex);
 }
 
-/* Waits for the report. Returns 0, -ETIMEDOUT, -EPIPE when the child ended without one. */
-static int await(int fd, int timeout_ms, struct statfs_report *ret)
-{
-	uint64_t due = clock_now_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC;
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	ssize_t n;
-
-	for (;;) {
-		int left = clock_left_ms(due);
-		int r = poll(&p, 1, left);
-
-		if (r > 0)
-			break;
-		if (r == 0 && left == 0)
-			return -ETIMEDOUT;
-		if (r < 0 && errno != EINTR)
-			return -errno;
-	}
-	n = read(fd, ret, sizeof(*ret)); /* a pipe gives what was written at once */
-	return n == (ssize_t)sizeof(*ret) && ret->version == STATFS_REPORT_VERSION ? 0 : -EPIPE;
-}
-
 static void reap(pid_t pid)
 {
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
@@ -144,7 +120,9 @@ static int run(struct stats *stats, struct stuck **pending, int mount_fd, int ti
 	if (r < 0)
 		return r;
 	close_fd(&out);
-	r = await(in, timeout_ms, ret);
+	r = helper_receive(in, timeout_ms, ret, sizeof(*ret));
+	if (r >= 0 && ret->version != STATFS_REPORT_VERSION)
+		r = -EPIPE;
 	if (r != -ETIMEDOUT) {
 		reap(pid);
 		return r < 0 ? r : ret->code;

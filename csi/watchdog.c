@@ -5,7 +5,6 @@
 #include <libmount/libmount.h>
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -14,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "csi/node_heal.h"
 #include "csi/node_places.h"
 #include "csi/node_swap.h"
@@ -334,19 +334,6 @@ static void watchdog_close(struct watchdog *w)
 	free(w);
 }
 
-/* Signals are the main thread's. */
-static int start_thread(struct watchdog *w)
-{
-	sigset_t all, before;
-	int r;
-
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&w->thread, NULL, run, w);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
-}
-
 int watchdog_new(struct node_service *service, struct watchdog **ret, struct error *err)
 {
 	struct watchdog *w = malloc(sizeof(*w));
@@ -370,7 +357,7 @@ int watchdog_new(struct node_service *service, struct watchdog **ret, struct err
 	};
 	r = open_all(w, err);
 	if (r >= 0) {
-		r = start_thread(w);
+		r = thread_start(&w->thread, run, w);
 		if (r < 0)
 			(void)error_errno(err, r, "start the watchdog");
 	}

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "recovery/keeper_client.h"
 
 #define CALL_MS 5000	  /* for one call of the thread */
@@ -441,19 +441,6 @@ static void *run(void *context)
 	return NULL;
 }
 
-/* The thread gets no signal: they are the main thread's. */
-static int start_thread(struct escrow *e)
-{
-	sigset_t all, before;
-	int r;
-
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&e->thread, NULL, run, e);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
-}
-
 /* To learn of the keeper's socket at once; without it the thread looks more often. */
 static int watch_run_dir(const char *run_dir)
 {
@@ -494,7 +481,7 @@ int escrow_new(const char *run_dir, int news_fd, struct escrow **ret, struct err
 	if (e->wake_fd < 0)
 		r = -errno;
 	else
-		r = e->run_dir ? start_thread(e) : -ENOMEM;
+		r = e->run_dir ? thread_start(&e->thread, run, e) : -ENOMEM;
 	if (r < 0) {
 		escrow_destroy(e);
 		return error_errno(err, r, "start the escrow");

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,7 +10,6 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -94,25 +92,13 @@ static int start(const struct nsmount_job *job, int out_fd, pid_t *ret_pid)
 			    ret_pid);
 }
 
-/* Returns 0, -ETIMEDOUT, or -EPIPE when it ended without a word. */
 static int receive(int fd, int timeout_ms, struct nsmount_report *ret)
 {
-	uint64_t due = clock_now_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC;
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int r = helper_receive(fd, timeout_ms, ret, sizeof(*ret));
 
-	for (;;) {
-		int left = clock_left_ms(due);
-		int r = poll(&p, 1, left);
-
-		if (r > 0)
-			break;
-		if (r == 0 && left == 0)
-			return -ETIMEDOUT;
-		if (r < 0 && errno != EINTR)
-			return -errno;
-	}
-	if (read(fd, ret, sizeof(*ret)) != (ssize_t)sizeof(*ret) ||
-	    ret->version != NSMOUNT_VERSION)
+	if (r < 0)
+		return r;
+	if (ret->version != NSMOUNT_VERSION)
 		return -EPIPE;
 	ret->path[sizeof(ret->path) - 1] = '\0';
 	ret->text[sizeof(ret->text) - 1] = '\0';
