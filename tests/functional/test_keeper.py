@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import resource
+import select
 import signal
 import socket
 import stat
@@ -20,7 +21,7 @@ import pytest
 
 import control
 from control import Control
-from harness import BUILD, Daemon, eventually, listens, mountinfo
+from harness import BUILD, PATIENCE, Daemon, eventually, listens, mountinfo
 
 STUB = pathlib.Path(__file__).resolve().parent / "stub_worker.py"
 CONTENT = bytes(i % 251 for i in range(1 << 20))
@@ -642,6 +643,7 @@ def test_workers_die_with_a_killed_keeper(keeper):
 
 
 def test_a_killed_keepers_socket_is_replaced(keeper):
+    eventually(lambda: " serves " in keeper.daemon.text(), what="the first keeper's log")  # its socket comes before
     keeper.daemon.kill()
     assert (keeper.run_dir / "keeper.sock").exists()
     keeper.daemon.start()
@@ -715,7 +717,7 @@ def test_the_service_manager_is_told(idle_keeper):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(path))
         manager.settimeout(10)
-        idle_keeper.daemon.env |= {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "200000"}
+        idle_keeper.daemon.env |= {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": str(int(200000 * PATIENCE))}
         idle_keeper.start()
         messages = set()
         while not {"READY=1", "WATCHDOG=1"} <= messages:
@@ -726,6 +728,20 @@ def test_the_service_manager_is_told(idle_keeper):
         assert idle_keeper.daemon.terminate() == 0
         while "STOPPING=1" not in messages:
             messages |= set(manager.recv(4096).decode().split("\n"))
+
+
+def test_a_service_manager_that_does_not_read_holds_nobody_up(idle_keeper):
+    path = idle_keeper.node.base / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        idle_keeper.daemon.env |= {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "2000"}
+        idle_keeper.start()
+        manager.setblocking(False)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            eventually(lambda: other.connect(str(path)) or not select.select([], [other], [], 0)[1], what="its queue to be full")
+        assert idle_keeper.add().code == 0
+        assert idle_keeper.daemon.terminate() == 0
 
 
 # holdfastctl
