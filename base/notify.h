@@ -3,7 +3,8 @@
 
 /*
  * The service manager's notification protocol (sd_notify(3)): READY=1, STATUS=..., STOPPING=1,
- * WATCHDOG=1. Every call is a no-op where NOTIFY_SOCKET is not set.
+ * WATCHDOG=1. Every call is a no-op where NOTIFY_SOCKET is not set, and none waits for a manager that
+ * does not read: what it has no room for is lost.
  */
 
 #include "base/macros.h"
