@@ -27,8 +27,9 @@ PYTEST_JOBS = "4"
 CRASH_POINTS = "functional/test_crash_points.py"
 # what is run on other kernels, in an emulator: all that depends on the kernel, or the two minutes of it that say most
 KERNELS = ("6.1", "6.12")
-ON_KERNELS = [f"functional/test_{name}.py" for name in ("takeover", "container", "keeper", "node", "escrow", "memory")]
-ON_OLDEST = [*ON_KERNELS[:2], "-k", "not immutable"]
+ON_KERNELS = [f"functional/test_{name}.py" for name in ("takeover", "container", "heal", "keeper", "node", "escrow", "memory",
+                                                        "heal_namespaces", "heal_layers", "swap", "handover")]
+ON_OLDEST = [*ON_KERNELS[:3], "-k", "not immutable"]
 
 
 class Sum:
