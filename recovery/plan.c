@@ -269,10 +269,15 @@ void plan_count(const struct plan_table *tables, size_t n_tables, const struct p
 	for (size_t t = 0; t < n_tables; t++) {
 		for (size_t i = 0; i < tables[t].n; i++) {
 			const struct mount_entry *e = &tables[t].entries[i];
-			int old = old_index(&volumes[which], e);
+			const char *id = mount_fuse_volume(e->fstype, e->source);
+			int old = id ? old_index(&volumes[which], e) : -1;
 
-			if (old < 0 || volume_of(&p, e) != (ssize_t)which)
+			if (old < 0)
 				continue;
+			if (strcmp(id, volumes[which].id) != 0) {
+				ret->reused |= 1U << old;
+				continue;
+			}
 			ret->stale++;
 			ret->hidden += is_done(&p, &tables[t], e);
 			ret->seen |= 1U << old;
