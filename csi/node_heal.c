@@ -173,7 +173,7 @@ static void take_counts(struct patient *p, const struct nsmount_volume *v)
 	if (clock_now_ns() - p->record->dev_since_ns < REMEMBER_NS)
 		return;
 	for (size_t i = 0; i < PLAN_OLD_MAX; i++)
-		if (v->is.old[i] != 0 && !(v->counts.seen & (1U << i)) && v->files == 0)
+		if (v->is.old[i] != 0 && !(v->counts.seen & (1U << i)))
 			record_drop_old_dev(p->record, v->is.old[i]);
 }
 

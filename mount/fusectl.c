@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/parse.h"
@@ -35,6 +36,14 @@ static int open_control(int fusectl_fd, uint32_t number, const char *name, int f
 	(void)snprintf(path, sizeof(path), "%u/%s", number, name);
 	fd = openat(fusectl_fd, path, flags | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? -errno : fd;
+}
+
+bool fusectl_has(int fusectl_fd, uint32_t number)
+{
+	char path[16];
+
+	(void)snprintf(path, sizeof(path), "%u", number);
+	return faccessat(fusectl_fd, path, F_OK, 0) == 0;
 }
 
 int fusectl_waiting(int fusectl_fd, uint32_t number, uint64_t *ret)

@@ -15,6 +15,9 @@
  * set. */
 int __must_check fusectl_open(int *ret_fd, struct error *err);
 
+/* fusectl_has - whether there is connection `number`; an aborted one is, until it is unmounted. */
+bool fusectl_has(int fusectl_fd, uint32_t number);
+
 /*
  * fusectl_waiting - how many requests of connection `number` wait for an answer, queued or read by
  * the server. Returns 0 or -errno; -ENOENT when there is no such connection.

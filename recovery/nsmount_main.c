@@ -87,7 +87,7 @@ static int run(const struct nsmount_request *request, int proc_fd, struct error 
 	if (r < 0)
 		return r;
 	say(NSMOUNT_DONE, err);
-	users_count(proc_fd, request->volumes, request->n_volumes, files);
+	users_count(proc_fd, request->volumes, request->n_volumes, counts, files);
 	say_counts(request, counts, files);
 	return 0;
 }

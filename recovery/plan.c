@@ -455,6 +455,20 @@ int plan_make(const struct plan_table *tables, size_t n_tables, const struct pla
 	return r < 0 ? error_errno(err, r, "plan the exchange of mounts") : 0;
 }
 
+/* The kernel gives the number of a superblock that is gone to the next one. */
+static void note_reuse(const struct planner *p, const struct mount_entry *e, ssize_t volume,
+		       struct plan_counts *ret)
+{
+	if (!mount_fuse_volume(e->fstype, e->source))
+		return;
+	for (size_t i = 0; i < p->n_volumes; i++) {
+		int old = (ssize_t)i == volume ? -1 : old_index(&p->volumes[i], e);
+
+		if (old >= 0)
+			ret[i].reused |= 1U << old;
+	}
+}
+
 static int count_table(const struct planner *p, size_t table, struct plan_counts *ret)
 {
 	struct view view;
@@ -465,6 +479,7 @@ static int count_table(const struct planner *p, size_t table, struct plan_counts
 	for (size_t i = 0; i < view.forest.n; i++) {
 		const struct verdict *v = &view.verdicts[i];
 
+		note_reuse(p, &view.forest.entries[i], v->volume, ret);
 		if (v->old < 0)
 			continue;
 		ret[v->volume].stale++;

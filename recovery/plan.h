@@ -72,7 +72,9 @@ void plan_free(struct plan *plan);
 struct plan_counts {
 	uint32_t stale;	 /* mounts that show an earlier superblock of the volume */
 	uint32_t hidden; /* of them, those that a live one covers, with what lies below it */
-	uint32_t seen;	 /* bits: which of its earlier device numbers they have */
+	uint32_t seen;	 /* bits: which of its earlier device numbers they have, or (users.h) open
+			    files do */
+	uint32_t reused; /* bits: which of them are of another volume's mount now */
 };
 
 /* plan_count - what is stale: ret[i] of volumes[i]. Returns 0 or -ENOMEM with *err set. */

@@ -2,6 +2,7 @@
 #include "recovery/surgery/users.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -9,20 +10,34 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "mount/fusectl.h"
 
 struct users {
 	const struct plan_volume *volumes;
 	size_t n;
+	int fusectl_fd; /* -errno: not to be had, and all numbers count */
+	struct plan_counts *counts;
 	uint32_t *found;
 };
+
+/* The directory of a connection stays as long as its superblock, aborted or not (fs/fuse/control.c,
+ * fuse_ctl_remove_conn). */
+static bool is_there(const struct users *u, size_t volume, size_t i)
+{
+	if (u->counts[volume].reused & (1U << i))
+		return false;
+	return u->fusectl_fd < 0 || fusectl_has(u->fusectl_fd, minor(u->volumes[volume].old[i]));
+}
 
 static void count_dev(struct users *u, dev_t dev)
 {
 	for (size_t v = 0; v < u->n; v++)
 		for (size_t i = 0; i < PLAN_OLD_MAX; i++)
 			if (u->volumes[v].old[i] != 0 && u->volumes[v].old[i] == dev &&
-			    u->volumes[v].dev != dev)
+			    u->volumes[v].dev != dev && is_there(u, v, i)) {
+				u->counts[v].seen |= 1U << i;
 				u->found[v]++;
+			}
 }
 
 /* The magic links of procfs lead to the file itself, whose server is not asked. */
@@ -65,9 +80,11 @@ static void count_process(struct users *u, int proc_fd, const char *pid)
 	(void)closedir(dir);
 }
 
-void users_count(int proc_fd, const struct plan_volume *volumes, size_t n_volumes, uint32_t *ret)
+void users_count(int proc_fd, const struct plan_volume *volumes, size_t n_volumes,
+		 struct plan_counts *counts, uint32_t *ret)
 {
-	struct users u = { volumes, n_volumes, ret };
+	_cleanup_close_ int fusectl_fd = -EBADF;
+	struct users u = { volumes, n_volumes, -EBADF, counts, ret };
 	struct dirent *d;
 	DIR *dir = open_dir(proc_fd, ".");
 
@@ -75,6 +92,8 @@ void users_count(int proc_fd, const struct plan_volume *volumes, size_t n_volume
 		ret[v] = 0;
 	if (!dir)
 		return;
+	if (fusectl_open(&fusectl_fd, NULL) >= 0)
+		u.fusectl_fd = fusectl_fd;
 	while ((d = readdir(dir)))
 		if (*d->d_name >= '0' && *d->d_name <= '9')
 			count_process(&u, proc_fd, d->d_name);

@@ -9,7 +9,10 @@
 
 /*
  * users_count - how many descriptors, working and root directories of all processes lie on an
- * earlier superblock of each volume. No FUSE server is asked. ret[i] belongs to volumes[i]; a
- * process that can't be looked into counts nothing.
+ * earlier superblock of each volume, whose bit in counts[i].seen is set then. No FUSE server is
+ * asked. A number whose superblock is gone may be somebody else's by now: one that fusectl does not
+ * show, or that counts[i].reused tells of, does not count. ret[i] belongs to volumes[i]; a process
+ * that can't be looked into counts nothing.
  */
-void users_count(int proc_fd, const struct plan_volume *volumes, size_t n_volumes, uint32_t *ret);
+void users_count(int proc_fd, const struct plan_volume *volumes, size_t n_volumes,
+		 struct plan_counts *counts, uint32_t *ret);

@@ -11,7 +11,7 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-REPORT = struct.Struct("=IIIiIxxxxQQIIII512s512s")
+REPORT = struct.Struct("=IIIiIxxxxQQIIIII512s512sxxxx")
 BEGIN, VERSION = 1, 1
 
 
@@ -72,10 +72,10 @@ def main():
     elif how == "short":
         os.write(1, b"\0" * 7)
     elif how == "foreign":
-        os.write(1, REPORT.pack(VERSION + 1, BEGIN, 0, 0, 0, 0, 0, 0, 0, 0, 0, b"", b""))
+        os.write(1, REPORT.pack(VERSION + 1, BEGIN, *[0] * 10, b"", b""))
     elif how == "lie":  # of a volume that there is not
-        os.write(1, REPORT.pack(VERSION, 2, 1 << 31, 0, 0, 0, 0, 0, 0, 0, 0, b"", b""))
-        os.write(1, REPORT.pack(VERSION, 6, 0, -5, 0, 0, 0, 0, 0, 0, 0, b"", b"nothing was done"))
+        os.write(1, REPORT.pack(VERSION, 2, 1 << 31, *[0] * 9, b"", b""))
+        os.write(1, REPORT.pack(VERSION, 6, 0, -5, *[0] * 8, b"", b"nothing was done"))
 
 
 main()
