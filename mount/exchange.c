@@ -84,6 +84,11 @@ static int open_entry(const struct mount_entry *entry, bool on_old)
 	return lies_on(fd, entry) ? TAKE_FD(fd) : -ESTALE;
 }
 
+int exchange_open(const struct mount_entry *entry)
+{
+	return open_entry(entry, false);
+}
+
 /* umount2(2) knows only paths, and /proc may not be where this namespace has it. The kernel goes
  * to what is on top of the mount. */
 static int detach(const struct exchange *x, int fd)
@@ -218,6 +223,16 @@ static int renew_carry(const struct exchange *x, struct exchange_carry *carry)
 	return make_alike(x, carry->fd, carry->entry, fd, NULL);
 }
 
+/* The kernel does not know the way to it any more. Its id mapping can't be told then. */
+static int use_spare(const struct exchange *x, struct exchange_carry *carry)
+{
+	if (carry->entry->idmapped)
+		return -EOPNOTSUPP;
+	close_fd(&carry->fd);
+	carry->fd = TAKE_FD(carry->spare_fd);
+	return make_alike(x, carry->fd, carry->entry, -EBADF, NULL);
+}
+
 /* While the old mount is there: copies of what lies below it. */
 static void copy_nested(struct exchange *x, struct error *err)
 {
@@ -228,6 +243,8 @@ static void copy_nested(struct exchange *x, struct error *err)
 		if (!*carry->where || carry->drop || (carry->fd >= 0 && !carry->anew))
 			continue;
 		r = carry->anew ? renew_carry(x, carry) : copy_carry(carry, true);
+		if (r < 0 && carry->spare_fd >= 0)
+			r = use_spare(x, carry);
 		if (r < 0) {
 			(void)lose(x, carry, r, err);
 			carry->drop = true;

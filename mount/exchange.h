@@ -22,6 +22,8 @@ struct exchange_carry {
 	const char *where; /* from the old mount's root: "a/b"; "" is on that root itself */
 	int fd;		   /* the detached mount to put there, owned; -EBADF: a copy of the one that
 			      is there is made, with all that is on it */
+	int spare_fd;	   /* where fd is -EBADF: what to put there should the way to the one that is
+			      there be lost; owned, -EBADF: nothing */
 	bool anew;	   /* fd is a plain mount of what belongs there, to be made like the one that
 			      is */
 	bool drop;	   /* it is stale too: it just goes */
@@ -45,6 +47,12 @@ struct exchange {
 /* exchange_can_beneath - whether this kernel mounts beneath. Without it there is a moment between
  * unmounting and mounting. */
 bool exchange_can_beneath(void);
+
+/*
+ * exchange_open - the root (O_PATH) of the mount, where its path leads to it; owned by the caller.
+ * Returns it or -errno, -ESTALE for another mount.
+ */
+int __must_check exchange_open(const struct mount_entry *entry);
 
 /*
  * mount_exchange - do it. Returns 0 when the new mount was seen at the path afterwards. -ESTALE:

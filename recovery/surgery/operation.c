@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "mount/exchange.h"
+#include "mount/path.h"
 #include "mount/tree.h"
 #include "recovery/surgery/scan.h"
 
@@ -140,6 +141,63 @@ static int clone_for(const struct round *round, size_t volume, const char *root,
 	return clone_root(round->op->mount_fds[volume], "/", root, ret_fd, err);
 }
 
+static int go_home(const struct round *round, struct error *err)
+{
+	int r = mount_namespace_enter(round->home_fd);
+
+	return r < 0 ? error_errno(err, r, "come back to the own mount namespace") : 0;
+}
+
+/* Whether the way to the mount leads through a Holdfast volume, which may be dead. */
+static bool is_in_a_volume(const struct plan_table *t, const struct mount_entry *e)
+{
+	for (size_t i = 0; i < t->n; i++)
+		if (mount_fuse_volume(t->entries[i].fstype, t->entries[i].source) &&
+		    path_is_beneath(t->entries[i].target, e->target))
+			return true;
+	return false;
+}
+
+/* A copy of the directory or file that `lost` shows, by way of the mount `e`. */
+static int clone_by(const struct round *round, size_t table, const struct mount_entry *e,
+		    const struct mount_entry *lost)
+{
+	_cleanup_close_ int fd = -EBADF;
+	int copy = -EBADF;
+
+	if (mount_namespace_enter(round->scan->namespaces[table].fd) < 0)
+		return -EBADF;
+	fd = exchange_open(e);
+	if (fd >= 0 && clone_root(fd, e->root, lost->root, &copy, NULL) < 0)
+		copy = -EBADF;
+	return copy;
+}
+
+/*
+ * The way through a dead mount is lost once the kernel has to ask whether it is still good
+ * (mount/exchange.c). What lay below is a bind of a directory of the node, as a rule, so another
+ * mount of the same file system leads there too. Returns a detached mount, or -EBADF.
+ */
+static int find_elsewhere(const struct round *round, const struct mount_entry *lost)
+{
+	for (size_t t = 0; t < round->scan->n; t++) {
+		const struct plan_table *table = &round->scan->tables[t];
+
+		for (size_t i = 0; i < table->n; i++) {
+			const struct mount_entry *e = &table->entries[i];
+			int fd;
+
+			if (e->dev != lost->dev || !path_is_beneath(e->root, lost->root) ||
+			    is_in_a_volume(table, e))
+				continue;
+			fd = clone_by(round, t, e, lost);
+			if (fd >= 0)
+				return fd;
+		}
+	}
+	return -EBADF;
+}
+
 /* One that can't be mounted anew may still be copied. */
 static void prepare_carries(const struct round *round, const struct plan_step *step,
 			    struct exchange_carry *carries)
@@ -151,10 +209,16 @@ static void prepare_carries(const struct round *round, const struct plan_step *s
 			.entry = carry->entry,
 			.where = carry->where,
 			.fd = -EBADF,
+			.spare_fd = -EBADF,
 			.drop = carry->drop,
 		};
-		if (carry->drop || carry->volume < 0)
+		if (carry->drop)
 			continue;
+		if (carry->volume < 0) {
+			if (*carry->where)
+				carries[i].spare_fd = find_elsewhere(round, carry->entry);
+			continue;
+		}
 		carries[i].anew = clone_for(round, (size_t)carry->volume, carry->entry->root,
 					    &carries[i].fd, NULL) >= 0;
 	}
@@ -162,8 +226,10 @@ static void prepare_carries(const struct round *round, const struct plan_step *s
 
 static void close_carries(struct exchange_carry *carries, size_t n)
 {
-	for (size_t i = 0; carries && i < n; i++)
+	for (size_t i = 0; carries && i < n; i++) {
 		close_fd(&carries[i].fd);
+		close_fd(&carries[i].spare_fd);
+	}
 	free(carries);
 }
 
@@ -211,11 +277,13 @@ static int operate(struct round *round, size_t i, struct error *err)
 	int r = carries ? 0 : -ENOMEM;
 
 	for (size_t k = 0; carries && k < step->n_carries; k++)
-		carries[k].fd = -EBADF;
+		carries[k].fd = carries[k].spare_fd = -EBADF;
 	if (r >= 0)
 		r = make_new(round, i, err);
-	if (r >= 0)
+	if (r >= 0) {
 		prepare_carries(round, step, carries);
+		r = go_home(round, err);
+	}
 	if (r >= 0) {
 		r = mount_namespace_enter(ns_fd);
 		if (r < 0)
@@ -235,13 +303,6 @@ static int operate(struct round *round, size_t i, struct error *err)
 		say(round, step, NSMOUNT_EXCHANGED, (uint32_t)x.lost, err);
 	close_carries(carries, step->n_carries);
 	return r;
-}
-
-static int go_home(const struct round *round, struct error *err)
-{
-	int r = mount_namespace_enter(round->home_fd);
-
-	return r < 0 ? error_errno(err, r, "come back to the own mount namespace") : 0;
 }
 
 /* Returns how many steps there were to try, or -errno if nothing more can be done. */

@@ -2,6 +2,7 @@
 """Layers: what a path shows before a healing, it shows after it."""
 
 import os
+import time
 
 import pytest
 from container import Container
@@ -38,3 +39,22 @@ def test_layers(node, volume, case):  # noqa: F811
     for path, text in files.items():
         assert container.exec("cat", path) == text
     print("\n".join(f'{m["id"]} {m["parent"]} {m["target"]} {m["source"]} {m["dev"]}' if "id" in m else str(m) for m in mountinfo(container.pid) if "/data" in m["target"]))
+
+
+def test_a_directory_of_the_node_below_a_volume_stays(node):
+    """Nobody has been there lately, so the kernel would have to ask the dead server for the way."""
+    volume = make_volume(node)
+    mine = node.base / "mine"
+    mine.mkdir()
+    (mine / "f").write_text("mine\n")
+    container = Container(node, {"/data": (volume.up(), []), "/data/sub": (mine, ["ro", "noexec"]),
+                                 "/data/f": (mine / "f", ["ro"])})
+    before = [(m["target"], m["root"], m["options"]) for m in mountinfo(container.pid) if m["target"].startswith("/data/")]
+    time.sleep(2.5)  # the entries' timeouts
+    for _ in range(3):
+        healed(volume)
+        assert [(m["target"], m["root"], m["options"]) for m in mountinfo(container.pid)
+                if m["target"].startswith("/data/")] == before
+        assert container.exec("cat", "/data/sub/f", "/data/f") == "mine\nmine\n"
+        time.sleep(2.5)
+    assert "was lost" not in node.plugin.text()
