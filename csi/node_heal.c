@@ -76,7 +76,10 @@ static int revive(struct ward *w, struct patient *p, struct error *err)
 		r = start_afresh(w, p, err);
 	else
 		record_set_dev(p->record, (dev_t)status.dev); /* a start that did not end */
-	return r < 0 ? r : node_places_seed(w->service, p->record, &p->mount_fd, err);
+	if (r < 0)
+		return r;
+	node_places_note_stale(w->service, p->record);
+	return node_places_seed(w->service, p->record, &p->mount_fd, err);
 }
 
 /* The mounts that the last process had are gone with it. */

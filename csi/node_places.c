@@ -54,17 +54,34 @@ int node_places_clone(const struct node_service *s, const struct record *record,
 	return -ENOENT;
 }
 
-static bool is_missing(const struct node_service *s, const struct record *record, size_t i)
+/* An enum mountpoint_state or -errno; MISSING where nothing belongs. ret_fd as mountpoint_look's. */
+static int look_at(const struct node_service *s, const struct record *record, size_t i, int *ret_fd)
 {
 	const char *path = place_path(record, i);
 	struct mountpoint m;
-	int state;
 
 	if (!path)
-		return false;
+		return MOUNTPOINT_MISSING;
 	m = node_place(s, record, path);
-	state = mountpoint_look(&m, NULL, NULL);
-	return state == MOUNTPOINT_PLAIN || state == MOUNTPOINT_STALE;
+	return mountpoint_look(&m, ret_fd, NULL);
+}
+
+void node_places_note_stale(const struct node_service *s, struct record *record)
+{
+	for (size_t i = 0; i <= record->n_targets; i++) {
+		_cleanup_close_ int fd = -EBADF;
+		bool is_root, known = false;
+		uint64_t mount_id;
+		dev_t dev;
+
+		if (look_at(s, record, i, &fd) != MOUNTPOINT_STALE ||
+		    mount_identify(fd, &dev, &mount_id, &is_root) < 0)
+			continue;
+		for (size_t k = 0; k < RECORD_OLD_DEVS; k++)
+			known = known || record->old_devs[k] == dev;
+		if (!known && dev != record->dev)
+			record_add_old_dev(record, dev);
+	}
 }
 
 size_t node_places_missing(const struct node_service *s, const struct record *record)
@@ -72,7 +89,11 @@ size_t node_places_missing(const struct node_service *s, const struct record *re
 	size_t n = 0;
 
 	for (size_t i = 0; i <= record->n_targets; i++)
-		n += is_missing(s, record, i);
+		switch (look_at(s, record, i, NULL)) {
+		case MOUNTPOINT_PLAIN:
+		case MOUNTPOINT_STALE:
+			n++;
+		}
 	return n;
 }
 
@@ -100,16 +121,17 @@ static int take_mount(const struct node_service *s, const struct record *record,
 	return node_places_clone(s, record, &fd) >= 0 ? fd : TAKE_FD(*mount_fd);
 }
 
-static int mount_missing(const struct node_service *s, const struct record *record, size_t max,
+static int mount_missing(const struct node_service *s, const struct record *record, bool seed,
 			 int *mount_fd, struct error *err)
 {
+	size_t max = seed ? 1 : SIZE_MAX;
 	int r = 0;
 
 	for (size_t i = 0; i <= record->n_targets && max > 0; i++) {
 		_cleanup_close_ int fd = -EBADF;
-		int code;
+		int code, state = look_at(s, record, i, NULL);
 
-		if (!is_missing(s, record, i))
+		if (state != MOUNTPOINT_PLAIN && !(seed && state == MOUNTPOINT_STALE))
 			continue;
 		fd = take_mount(s, record, mount_fd);
 		code = mount_at(s, record, i, fd, err);
@@ -125,7 +147,7 @@ static int mount_missing(const struct node_service *s, const struct record *reco
 int node_places_mount(const struct node_service *s, const struct record *record, int *mount_fd,
 		      struct error *err)
 {
-	return mount_missing(s, record, SIZE_MAX, mount_fd, err);
+	return mount_missing(s, record, false, mount_fd, err);
 }
 
 int node_places_seed(const struct node_service *s, const struct record *record, int *mount_fd,
@@ -140,5 +162,5 @@ int node_places_seed(const struct node_service *s, const struct record *record, 
 		*mount_fd = fd;
 		return 0;
 	}
-	return mount_missing(s, record, 1, mount_fd, err);
+	return mount_missing(s, record, true, mount_fd, err);
 }

@@ -17,12 +17,18 @@ struct mountpoint node_place(const struct node_service *service, const struct re
 int __must_check node_places_clone(const struct node_service *service,
 				   const struct record *record, int *ret_mount_fd);
 
+/*
+ * node_places_note_stale - where an earlier connection is mounted that the record does not know of:
+ * now it does.
+ */
+void node_places_note_stale(const struct node_service *service, struct record *record);
+
 /* node_places_missing - how many there are where the present connection is not mounted. */
 size_t node_places_missing(const struct node_service *service, const struct record *record);
 
 /*
- * node_places_mount - mount it where it is missing; paths that are not there any more are left
- * alone. *mount_fd is a detached mount of the volume: where the kernel can't copy such a one, it is
+ * node_places_mount - mount it where nothing is; paths that are not there any more are left alone,
+ * and so are earlier connections, which are exchanged (node_heal.h): a path never shows nothing. *mount_fd is a detached mount of the volume: where the kernel can't copy such a one, it is
  * replaced by a copy of one that was mounted. Returns 0 or -errno with *err set, of the last place
  * that failed.
  */

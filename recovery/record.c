@@ -74,6 +74,14 @@ void record_drop_old_dev(struct record *record, dev_t dev)
 		record->old_devs[n++] = 0;
 }
 
+void record_add_old_dev(struct record *record, dev_t dev)
+{
+	record_drop_old_dev(record, dev);
+	memmove(&record->old_devs[1], &record->old_devs[0],
+		(RECORD_OLD_DEVS - 1) * sizeof(record->old_devs[0]));
+	record->old_devs[0] = dev;
+}
+
 /* The kernel gives the number of a superblock that is gone to a new one. */
 void record_set_dev(struct record *record, dev_t dev)
 {
@@ -83,12 +91,8 @@ void record_set_dev(struct record *record, dev_t dev)
 	record_drop_old_dev(record, dev);
 	if (before != dev)
 		record->dev_since_ns = clock_now_ns();
-	if (before == 0 || before == dev)
-		return;
-	record_drop_old_dev(record, before);
-	memmove(&record->old_devs[1], &record->old_devs[0],
-		(RECORD_OLD_DEVS - 1) * sizeof(record->old_devs[0]));
-	record->old_devs[0] = before;
+	if (before != 0 && before != dev)
+		record_add_old_dev(record, before);
 }
 
 void record_drop_target(struct record *record, const char *path)

@@ -69,6 +69,9 @@ DEFINE_CLEANUP(struct record *, record_free);
  * still be mounted. */
 void record_set_dev(struct record *record, dev_t dev);
 
+/* record_add_old_dev - an earlier one that is still mounted. */
+void record_add_old_dev(struct record *record, dev_t dev);
+
 /* record_drop_old_dev - an earlier one is used by nobody any more. */
 void record_drop_old_dev(struct record *record, dev_t dev);
 

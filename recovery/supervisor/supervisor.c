@@ -333,7 +333,8 @@ static void on_limit(void *context)
 		  (int)pid);
 	forget_worker_events(s);
 	reaper_adopt(s->context->reaper, &s->worker);
-	if (s->stopping && !s->yielding &&
+	/* one that has ended may have left its number to another connection */
+	if (s->stopping && !s->yielding && !connection_has_ended(s) &&
 	    fusectl_abort(s->context->fusectl_fd, minor(s->connection.dev)) < 0)
 		log_warning("its connection could not be aborted and ends with it");
 	(void)snprintf(s->reason, sizeof(s->reason), "hangs in the kernel");

@@ -249,12 +249,18 @@ class Node:
         ctl.mkdir(exist_ok=True)
         if not ctl.is_mount():
             _libc.mount(b"none", str(ctl).encode(), b"fusectl", 0, None)
-        minors = {m["dev"].split(":")[1] for m in self.fuse_mounts() if m["fstype"] != "fusectl"}
+        # held, a number can't become another's between the look and the abort
+        held = [os.open(m["target"], os.O_PATH) for m in self.fuse_mounts() if m["fstype"] != "fusectl"]
+        ids = {int(line.split()[1]) for fd in held for line in pathlib.Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+               if line.startswith("mnt_id:")}
+        minors = {m["dev"].split(":")[1] for m in self.fuse_mounts() if m["id"] in ids}
         for minor in minors:
             try:
                 (ctl / minor / "abort").write_text("1")
             except OSError:
                 pass
+        for fd in held:
+            os.close(fd)
         _libc.umount2(str(ctl).encode(), MNT_DETACH)
 
     def close(self):

@@ -107,7 +107,10 @@ def try_abort(volume, unless=0, pid="self"):
     """Returns its device number, 0 if it has no connection just now, or that one. Numbers are used again, by volumes of others too:
     so we look whether it is what a process has."""
     dev = (record(volume) or {"dev": 0})["dev"]
-    if dev in (0, unless) or f"0:{os.minor(dev)}" not in {m["dev"] for m in mounts_of(volume, pid)}:
+    if dev in (0, unless):
+        return 0
+    held = hold(volume, dev, pid)
+    if held is None:
         return 0
     ctl = fusectl()
     try:
@@ -117,6 +120,23 @@ def try_abort(volume, unless=0, pid="self"):
         return 0
     finally:
         os.close(ctl)
+        os.close(held)
+
+
+def hold(volume, dev, pid):
+    """A descriptor on a mount with this number, which then can't become another's; None if it is not the volume's any more."""
+    for m in mounts_of(volume, pid):
+        if m["dev"] != f"0:{os.minor(dev)}":
+            continue
+        try:
+            fd = os.open(f"/proc/{pid}/root{m['target']}", os.O_PATH)
+        except OSError:
+            continue
+        info = pathlib.Path(f"/proc/self/fdinfo/{fd}").read_text()
+        if f"mnt_id:\t{m['id']}\n" in info and m in mounts_of(volume, pid):
+            return fd
+        os.close(fd)
+    return None
 
 
 def kill_both(node):

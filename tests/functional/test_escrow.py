@@ -389,7 +389,7 @@ def test_too_few_descriptors_for_an_escrow_are_told_and_survived(bare_node):
     node.make_source("data", {"hello": "world\n"})
     node.start_keeper()
     node.plugin.process = subprocess.Popen(
-        ["prlimit", "--nofile=64:64", str(BUILD / "holdfast-csi"), *map(str, node.plugin.args)],
+        ["prlimit", "--nofile=80:80", str(BUILD / "holdfast-csi"), *map(str, node.plugin.args)],
         stdin=subprocess.DEVNULL, stdout=open(node.plugin.log, "ab"), stderr=subprocess.STDOUT)
     eventually(node._answers, what="plugin's answer")
     staged = []
