@@ -10,6 +10,7 @@
 #include "csi/node_keeper.h"
 #include "csi/node_places.h"
 #include "csi/node_volume.h"
+#include "recovery/keeper_client.h"
 #include "recovery/nsmount_client.h"
 
 _Static_assert(RECORD_OLD_DEVS == PLAN_OLD_MAX, "a record knows as many as can be exchanged");
@@ -31,6 +32,8 @@ struct ward {
 	struct patient *patients;
 	size_t n;
 	struct nsmount_job job; /* of those that live */
+	struct volume_status *retired; /* the keeper's volumes, those that were swapped among them */
+	size_t n_retired;
 	struct error *err;
 };
 
@@ -103,6 +106,20 @@ static int fetch_mounts(struct ward *w, struct error *err)
 	return 0;
 }
 
+/* Which of the earlier connections are still served, for those who have files open. */
+static uint32_t living_of(const struct ward *w, const struct record *record)
+{
+	uint32_t bits = 0;
+
+	for (size_t i = 0; i < RECORD_OLD_DEVS; i++)
+		for (size_t k = 0; k < w->n_retired; k++)
+			if (record->old_devs[i] != 0 &&
+			    (dev_t)w->retired[k].dev == record->old_devs[i] &&
+			    w->retired[k].config.flags & VOLUME_RETIRED)
+				bits |= 1U << i;
+	return bits;
+}
+
 static void fill_job(struct ward *w)
 {
 	size_t n = 0;
@@ -116,6 +133,7 @@ static void fill_job(struct ward *w)
 		memcpy(v->is.id, p->record->config.id, sizeof(v->is.id) - 1);
 		v->is.dev = p->record->dev;
 		memcpy(v->is.old, p->record->old_devs, sizeof(v->is.old));
+		v->is.living = living_of(w, p->record);
 		v->mount_fd = p->mount_fd;
 		n++;
 	}
@@ -211,7 +229,10 @@ static int treat(struct ward *w)
 		if (r < 0)
 			note_failure(w, &w->patients[i], last = r, &why);
 	}
-	r = exchange(w, &why);
+	r = keeper_list(w->service->config.run_dir, NODE_KEEPER_LOOK_MS, &w->retired,
+			&w->n_retired, &why);
+	if (r >= 0)
+		r = exchange(w, &why);
 	for (size_t i = 0, k = 0; i < w->n; i++) {
 		struct patient *p = &w->patients[i];
 		int code = r;
@@ -232,7 +253,12 @@ int node_heal(struct node_service *s, const struct call *call, struct record *co
 {
 	_cleanup_free_ struct patient *patients = calloc(n + 1, sizeof(*patients));
 	_cleanup_free_ struct nsmount_volume *volumes = calloc(n + 1, sizeof(*volumes));
-	struct ward w = { s, call, patients, n, { .volumes = volumes }, err };
+	struct ward w = { .service = s,
+			  .call = call,
+			  .patients = patients,
+			  .n = n,
+			  .job = { .volumes = volumes },
+			  .err = err };
 	int r;
 
 	if (!patients || !volumes)
@@ -246,5 +272,6 @@ int node_heal(struct node_service *s, const struct call *call, struct record *co
 	s->healing--;
 	for (size_t i = 0; i < n; i++)
 		close_fd(&patients[i].mount_fd);
+	free(w.retired);
 	return r;
 }

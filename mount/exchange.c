@@ -84,6 +84,16 @@ static int open_entry(const struct mount_entry *entry, bool on_old)
 	return lies_on(fd, entry) ? TAKE_FD(fd) : -ESTALE;
 }
 
+bool exchange_is_dead(int fd)
+{
+	struct statx stx;
+
+	/* fs/fuse/dev.c: no request is made on a connection that has ended */
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT,
+		     STATX_BASIC_STATS, &stx) < 0 &&
+	       (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
 int exchange_open(const struct mount_entry *entry)
 {
 	return open_entry(entry, false);

@@ -49,6 +49,12 @@ struct exchange {
 bool exchange_can_beneath(void);
 
 /*
+ * exchange_is_dead - whether the FUSE connection of the mount that `fd` (O_PATH) lies on has ended.
+ * One that has not is asked for attributes, and may hang.
+ */
+bool exchange_is_dead(int fd);
+
+/*
  * exchange_open - the root (O_PATH) of the mount, where its path leads to it; owned by the caller.
  * Returns it or -errno, -ESTALE for another mount.
  */

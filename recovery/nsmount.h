@@ -16,7 +16,7 @@
 #include "recovery/plan.h"
 
 #define NSMOUNT_REQUEST_FD SPAWN_FIRST_FD
-#define NSMOUNT_VERSION 1
+#define NSMOUNT_VERSION 2
 #define NSMOUNT_VOLUMES_MAX 1024
 #define NSMOUNT_SKIPS_MAX 256
 

@@ -65,10 +65,11 @@ static void say_counts(const struct nsmount_request *request, const struct plan_
 		});
 }
 
-static int run(const struct nsmount_request *request, int proc_fd, struct error *err)
+static int run(struct nsmount_request *request, int proc_fd, struct error *err)
 {
 	_cleanup_free_ struct plan_counts *counts = calloc(request->n_volumes + 1, sizeof(*counts));
 	_cleanup_free_ uint32_t *files = calloc(request->n_volumes + 1, sizeof(*files));
+	_cleanup_free_ uint32_t *dead = calloc(request->n_volumes + 1, sizeof(*dead));
 	_cleanup_free_ int *fds = calloc(request->n_volumes + 1, sizeof(*fds));
 	struct operation op = {
 		.request = request,
@@ -76,10 +77,11 @@ static int run(const struct nsmount_request *request, int proc_fd, struct error 
 		.proc_fd = proc_fd,
 		.report = report,
 		.counts = counts,
+		.dead = dead,
 	};
 	int r;
 
-	if (!counts || !files || !fds)
+	if (!counts || !files || !dead || !fds)
 		return error_errno(err, -ENOMEM, "exchange mounts");
 	for (uint32_t i = 0; i < request->n_volumes; i++)
 		fds[i] = NSMOUNT_REQUEST_FD + 1 + (int)i;

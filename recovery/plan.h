@@ -22,7 +22,8 @@
 struct plan_volume {
 	char id[VOLUME_ID_MAX + 1];
 	dev_t dev;		 /* its live superblock */
-	dev_t old[PLAN_OLD_MAX]; /* those that are dead; 0: none */
+	dev_t old[PLAN_OLD_MAX]; /* those that it had before; 0: none */
+	uint32_t living;	 /* bits: which of them are still served, after a swap */
 };
 
 struct plan_table { /* of one namespace; borrowed */

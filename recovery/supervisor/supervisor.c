@@ -694,7 +694,7 @@ int supervisor_mount(const struct supervisor *s, int *ret_fd, struct error *err)
 {
 	int fd = -EBADF, r;
 
-	if (s->state == VOLUME_DEAD)
+	if (s->state == VOLUME_DEAD || connection_has_ended(s))
 		return error_set(
 			err, ERROR_PRECONDITION, -ENOTCONN,
 			"volume '%s' is dead, its connection was aborted: remove it and add "

@@ -305,6 +305,93 @@ static int operate(struct round *round, size_t i, struct error *err)
 	return r;
 }
 
+static int old_index(const struct plan_volume *volume, dev_t dev)
+{
+	int i = 0;
+
+	while (i < PLAN_OLD_MAX && volume->old[i] != dev)
+		i++;
+	return i;
+}
+
+enum fate { UNKNOWN, DEAD, ALIVE };
+
+/* Asked by way of the mount `e`, where its path leads there. */
+static enum fate ask(const struct round *round, size_t table, const struct mount_entry *e)
+{
+	_cleanup_close_ int fd = -EBADF;
+
+	if (mount_namespace_enter(round->scan->namespaces[table].fd) < 0)
+		return UNKNOWN;
+	fd = exchange_open(e);
+	if (fd < 0)
+		return UNKNOWN;
+	return exchange_is_dead(fd) ? DEAD : ALIVE;
+}
+
+/* The fate of the step's old mount. One that lies below another of its volume's, which was mounted
+ * over it because it is locked, shares that one's; *ret_dev is of what could be asked. */
+static enum fate ask_about(const struct round *round, const struct plan_step *step, dev_t *ret_dev)
+{
+	enum fate fate = ask(round, step->table, step->old);
+
+	*ret_dev = step->old->dev;
+	for (size_t i = step->n_carries; fate == UNKNOWN && i > 0; i--) {
+		const struct plan_carry *carry = &round->plan.carries[step->first_carry + i - 1];
+
+		if (!carry->drop)
+			continue;
+		fate = ask(round, step->table, carry->entry);
+		*ret_dev = carry->entry->dev;
+	}
+	return fate;
+}
+
+/*
+ * The kernel gives the number of a superblock that is gone to a new one, which may be a volume of
+ * the same name of another installation: what lives and is not known to is none of our business.
+ * Returns whether something was taken out, and a new plan is needed; -errno if nothing more can be
+ * done.
+ */
+static int verify(struct round *round, struct error *err)
+{
+	bool changed = false;
+
+	for (size_t i = 0; i < round->plan.n_steps; i++) {
+		const struct plan_step *step = &round->plan.steps[i];
+		struct plan_volume *volume = &round->op->request->volumes[step->volume];
+		uint32_t *dead = &round->op->dead[step->volume];
+		int k = old_index(volume, step->old->dev), r;
+		struct error none = ERROR_INIT;
+		enum fate fate;
+		dev_t asked;
+
+		if (k == PLAN_OLD_MAX || (*dead | volume->living) & (1U << k) ||
+		    is_given_up(round, step))
+			continue;
+		say(round, step, NSMOUNT_BEGIN, 0, &none);
+		fate = ask_about(round, step, &asked);
+		r = go_home(round, err);
+		if (r < 0)
+			return r;
+		if (fate == DEAD)
+			*dead |= 1U << k;
+		if (fate == ALIVE && old_index(volume, asked) < PLAN_OLD_MAX)
+			volume->old[old_index(volume, asked)] = 0;
+		changed = changed || fate == ALIVE;
+	}
+	return changed;
+}
+
+static bool is_verified(const struct round *round, const struct plan_step *step)
+{
+	const struct plan_volume *volume = &round->op->request->volumes[step->volume];
+	int k = old_index(volume, step->old->dev);
+
+	return k < PLAN_OLD_MAX &&
+	       ((round->op->dead[step->volume] | volume->living) & (1U << k)) != 0;
+}
+
 /* Returns how many steps there were to try, or -errno if nothing more can be done. */
 static int run_steps(struct round *round, struct error *err)
 {
@@ -319,7 +406,10 @@ static int run_steps(struct round *round, struct error *err)
 			continue;
 		tried++;
 		say(round, step, NSMOUNT_BEGIN, 0, &why);
-		if (operate(round, i, &why) < 0)
+		if (!is_verified(round, step))
+			(void)error_set(&why, ERROR_INTERNAL, -ESTALE,
+					"it is covered by something else, or was moved");
+		if (!is_verified(round, step) || operate(round, i, &why) < 0)
 			note_failure(round, step, &why);
 		r = go_home(round, err);
 		if (r < 0)
@@ -380,10 +470,10 @@ static int run_rounds(struct round *round, struct error *err)
 		round->scan = &scan;
 		r = plan_make(scan.tables, scan.n, op->request->volumes, op->request->n_volumes,
 			      &round->plan, err);
-		if (r >= 0 && i < ROUNDS_MAX)
+		if (r >= 0)
+			r = verify(round, err);
+		if (r == 0 && i < ROUNDS_MAX)
 			r = run_round(round, err);
-		else if (r >= 0)
-			r = 0;
 		if (r == 0) /* what is still stale */
 			r = plan_count(scan.tables, scan.n, op->request->volumes,
 				       op->request->n_volumes, op->counts, err);

@@ -8,11 +8,12 @@
 #include "recovery/nsmount.h"
 
 struct operation {
-	const struct nsmount_request *request;
+	struct nsmount_request *request; /* superblocks that turn out to be others' are taken out */
 	int *mount_fds; /* of each volume; moved to this process's own namespace, and closed */
 	int proc_fd;
 	void (*report)(const struct nsmount_report *report);
 	struct plan_counts *counts; /* of each volume, filled in */
+	uint32_t *dead; /* of each volume: bits, which of its earlier superblocks are known to be */
 };
 
 /*

@@ -136,6 +136,8 @@ def hold(volume, dev, pid):
         if f"mnt_id:\t{m['id']}\n" in info and m in mounts_of(volume, pid):
             return fd
         os.close(fd)
+        if m in mounts_of(volume, pid):  # something covers it: then it is what keeps the number
+            return os.open("/", os.O_PATH)
     return None
 
 
