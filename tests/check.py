@@ -29,7 +29,10 @@ CRASH_POINTS = "functional/test_crash_points.py"
 KERNELS = ("6.1", "6.12")
 ON_KERNELS = [f"functional/test_{name}.py" for name in ("takeover", "container", "heal", "keeper", "node", "escrow", "memory",
                                                         "heal_namespaces", "heal_layers", "swap", "handover")]
-ON_OLDEST = [*ON_KERNELS[:3], "-k", "not immutable"]
+# what a kernel does not have: mappings of ids on FUSE mounts (6.12), an end for requests that take too long (6.15)
+LACKS = {"6.1": "not (test_heal and (mapping or user_namespace)) and not before_the_kernel_ends",
+         "6.12": "not before_the_kernel_ends"}
+ON_OLDEST = [*ON_KERNELS[:3], "-k", f"not immutable and {LACKS['6.1']}"]
 
 
 class Sum:
@@ -170,7 +173,7 @@ def main():
             pytest(total, "tsan", tsan, ["functional"], deadline="300", select="test_node or test_identity or test_server")
     if plain and args.kernels:
         for kernel in KERNELS:
-            other_kernel(total, plain, kernel, ON_KERNELS)
+            other_kernel(total, plain, kernel, [*ON_KERNELS, "-k", LACKS[kernel]])
     elif plain and not args.quick and is_debian():
         other_kernel(total, plain, KERNELS[0], ON_OLDEST)
     elif not args.quick and not is_debian():
