@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -16,6 +17,7 @@
 #include "base/thread.h"
 #include "recovery/keeper_client.h"
 
+#define RESERVED_FDS 24   /* for calls, and the watchdog's helper */
 #define CALL_MS 5000	  /* for one call of the thread */
 #define RETRY_MS 200	  /* after a keeper could not take a volume */
 #define PAUSE_FIRST_MS 1  /* between two looks for a keeper: grows, */
@@ -128,6 +130,19 @@ static void set_busy(struct escrow *e, struct deposit *d, bool busy)
 	(void)pthread_cond_broadcast(&e->changed);
 }
 
+/* The lowest free number is given out first, so numbers tell how many are left. */
+static bool are_the_last(const int fds[ESCROW_FDS])
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return false;
+	for (size_t i = 0; i < ESCROW_FDS; i++)
+		if (fds[i] >= 0 && (rlim_t)fds[i] + RESERVED_FDS >= limit.rlim_cur)
+			return true;
+	return false;
+}
+
 /* Without the lock: the last descriptor of a mount unmounts it. The source goes first. */
 static void close_fds(int fds[ESCROW_FDS])
 {
@@ -199,6 +214,10 @@ static int fetch(struct escrow *e, const struct volume_status *listed)
 	if (!d)
 		return 0;
 	r = keeper_escrow(e->run_dir, CALL_MS, d->id, fds, &status, &err);
+	if (r >= 0 && are_the_last(fds)) {
+		close_fds(fds);
+		r = error_errno(&err, -EMFILE, "raise LimitNOFILE= (ulimit -Hn)");
+	}
 	end_fetch(e, d, r, fds, (dev_t)status.dev, &err);
 	return r == -ETIMEDOUT ? r : 0;
 }
@@ -539,6 +558,13 @@ void escrow_put(struct escrow *e, const char *id, dev_t dev, uint64_t generation
 	int old[ESCROW_FDS] = ESCROW_NONE;
 	struct deposit *d;
 
+	if (are_the_last(fds)) {
+		memcpy(old, fds, sizeof(old));
+		close_fds(old);
+		log_warning("volume has no escrow and ends with its keeper: too many open files, "
+			    "raise LimitNOFILE= (ulimit -Hn)");
+		return;
+	}
 	lock(e);
 	d = find_idle(e, id) ?: make(e, id);
 	memcpy(old, d ? d->fds : fds, sizeof(old));

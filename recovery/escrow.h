@@ -61,8 +61,9 @@ uint64_t escrow_generation(struct escrow *escrow);
 
 /*
  * escrow_put - take a new volume's descriptors, which are consumed. `generation` is from before the
- * keeper was called: should it have died since, its successor gets the volume. Without memory the
- * volume goes without escrow, which is logged.
+ * keeper was called: should it have died since, its successor gets the volume. Without memory, or
+ * with the last few descriptors that this process may have (they are for calls that end volumes),
+ * the volume goes without escrow, which is logged.
  */
 void escrow_put(struct escrow *escrow, const char *id, dev_t dev, uint64_t generation,
 		const int fds[ESCROW_FDS]);
