@@ -183,6 +183,17 @@ static enum progress_verdict judge_unread(const struct progress_view *v,
 	return PROGRESS_HUNG;
 }
 
+/* The kernel waits, no thread says that it is at it, and nothing is to be read. Stopped just after it
+ * was read, a request lies in its inbox, where the next worker finds it; otherwise nobody has it. */
+static enum progress_verdict judge_missing(const struct progress_view *v,
+					   struct progress_report *ret)
+{
+	char state = thread_state(v->pid, v->pid);
+
+	*ret = (struct progress_report){ .tid = v->pid, .state = state };
+	return state == 'T' || state == 't' ? PROGRESS_HUNG : PROGRESS_LOST;
+}
+
 enum progress_verdict progress_look(struct progress *p, const struct progress_view *v,
 				    struct progress_report *ret)
 {
@@ -202,7 +213,7 @@ enum progress_verdict progress_look(struct progress *p, const struct progress_vi
 		return verdict;
 	if (unread && !in_hand)
 		return judge_unread(v, ret);
-	return in_hand || unread ? PROGRESS_FINE : PROGRESS_LOST;
+	return in_hand || unread ? PROGRESS_FINE : judge_missing(v, ret);
 }
 
 /* The kernel looks every 15 s, so a request may be ended as soon as it is that much younger. */
