@@ -13,6 +13,7 @@ import argparse
 import collections
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,15 +42,18 @@ def boot(kernel, disk, initrd, args):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as guest:
         timer = threading.Timer(args.limit, guest.kill)
         timer.start()
-        for line in guest.stdout:
-            text = re.sub(r"\x1b\[[\d;?]*\w|[\x00-\x08\x0b-\x1f]", "", line.decode(errors="replace")).rstrip()
-            log.append(text)
-            print(text, flush=True)
-            if m := END.search(text):
-                code = int(m[1])
-        if code is None and timer.finished.is_set():
-            print(f"guest: not done within {args.limit:.0f} s")
-        timer.cancel()
+        try:
+            for line in guest.stdout:
+                text = re.sub(r"\x1b\[[\d;?]*\w|[\x00-\x08\x0b-\x1f]", "", line.decode(errors="replace")).rstrip()
+                log.append(text)
+                print(text, flush=True)
+                if m := END.search(text):
+                    code = int(m[1])
+            if code is None and timer.finished.is_set():
+                print(f"guest: not done within {args.limit:.0f} s")
+        finally:
+            timer.cancel()
+            guest.kill()
     return code, log
 
 
@@ -74,6 +78,7 @@ def main():
     build = args.build.resolve()
     cache = build / "vm"
     start = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is in the scratch directory goes all the same
     try:
         kernel = Kernel(RELEASES.get(args.kernel, args.kernel), cache)
     except Unavailable as e:
