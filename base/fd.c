@@ -32,6 +32,17 @@ void fd_fill_stdio(void)
 	close_fd(&fd);
 }
 
+int fd_pipe(int *ret_read, int *ret_write)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	*ret_read = fds[0];
+	*ret_write = fds[1];
+	return 0;
+}
+
 int fd_dup(int fd)
 {
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);

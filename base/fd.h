@@ -41,6 +41,10 @@ uint64_t fd_raise_limit(int *ret_code);
  * such a number and is written to as standard error. */
 void fd_fill_stdio(void);
 
+/* fd_pipe - pipe2(2) with close-on-exec set; both ends are owned by the caller. Returns 0 or -errno.
+ */
+int __must_check fd_pipe(int *ret_read, int *ret_write);
+
 /*
  * fd_dup - duplicate `fd` with close-on-exec set; the lowest number is 3, so that a closed stdio is
  * never filled. Returns the new descriptor, owned by the caller, or -errno.

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -88,6 +89,12 @@ int spawn_helper(const struct spawn *s, pid_t *ret_pid)
 		close_fd(&lifted[i]);
 	free(lifted);
 	return r;
+}
+
+void helper_wait(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
 }
 
 int helper_receive(int fd, int timeout_ms, void *report, size_t size)

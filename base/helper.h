@@ -24,6 +24,9 @@ struct spawn {
  */
 int __must_check spawn_helper(const struct spawn *spawn, pid_t *ret_pid);
 
+/* helper_wait - until the child, which is about to end, has. */
+void helper_wait(pid_t pid);
+
 /*
  * helper_receive - one report of `size` bytes, which the helper writes at once, from the other end
  * of its standard output. Returns 0, -ETIMEDOUT, -EPIPE when it ended without one or sent another

@@ -32,8 +32,8 @@ struct ward {
 	struct patient *patients;
 	size_t n;
 	struct nsmount_job job; /* of those that live */
-	struct volume_status *retired; /* the keeper's volumes, those that were swapped among them */
-	size_t n_retired;
+	struct volume_status *served; /* the keeper's volumes, those that were swapped among them */
+	size_t n_served;
 	struct error *err;
 };
 
@@ -112,10 +112,10 @@ static uint32_t living_of(const struct ward *w, const struct record *record)
 	uint32_t bits = 0;
 
 	for (size_t i = 0; i < RECORD_OLD_DEVS; i++)
-		for (size_t k = 0; k < w->n_retired; k++)
+		for (size_t k = 0; k < w->n_served; k++)
 			if (record->old_devs[i] != 0 &&
-			    (dev_t)w->retired[k].dev == record->old_devs[i] &&
-			    w->retired[k].config.flags & VOLUME_RETIRED)
+			    (dev_t)w->served[k].dev == record->old_devs[i] &&
+			    w->served[k].config.flags & VOLUME_RETIRED)
 				bits |= 1U << i;
 	return bits;
 }
@@ -140,20 +140,31 @@ static void fill_job(struct ward *w)
 	w->job.n = n;
 }
 
+static bool has_earlier_connections(const struct ward *w)
+{
+	for (size_t i = 0; i < w->n; i++)
+		if (w->patients[i].code >= 0 && node_heal_is_due(w->patients[i].record))
+			return true;
+	return false;
+}
+
 /* A place that hangs is left alone, and the rest begun anew. */
 static int exchange(struct ward *w, struct error *err)
 {
-	for (;;) {
-		int r;
+	int r;
 
+	if (!has_earlier_connections(w))
+		return 0;
+	r = keeper_list(w->service->config.run_dir, NODE_KEEPER_LOOK_MS, &w->served, &w->n_served,
+			err);
+	while (r >= 0) {
 		fill_job(w);
-		r = w->job.n == 0 ? 0 : nsmount_exchange(w->service->nsmount, &w->job, err);
+		r = nsmount_exchange(w->service->nsmount, &w->job, err);
 		if (r != -ETIMEDOUT)
 			return r;
 		r = fetch_mounts(w, err);
-		if (r < 0)
-			return r;
 	}
+	return r;
 }
 
 static void tell(const struct patient *p, const struct nsmount_volume *v, uint64_t pause_ms)
@@ -229,10 +240,7 @@ static int treat(struct ward *w)
 		if (r < 0)
 			note_failure(w, &w->patients[i], last = r, &why);
 	}
-	r = keeper_list(w->service->config.run_dir, NODE_KEEPER_LOOK_MS, &w->retired,
-			&w->n_retired, &why);
-	if (r >= 0)
-		r = exchange(w, &why);
+	r = exchange(w, &why);
 	for (size_t i = 0, k = 0; i < w->n; i++) {
 		struct patient *p = &w->patients[i];
 		int code = r;
@@ -272,6 +280,6 @@ int node_heal(struct node_service *s, const struct call *call, struct record *co
 	s->healing--;
 	for (size_t i = 0; i < n; i++)
 		close_fd(&patients[i].mount_fd);
-	free(w.retired);
+	free(w.served);
 	return r;
 }

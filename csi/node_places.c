@@ -70,16 +70,12 @@ void node_places_note_stale(const struct node_service *s, struct record *record)
 {
 	for (size_t i = 0; i <= record->n_targets; i++) {
 		_cleanup_close_ int fd = -EBADF;
-		bool is_root, known = false;
+		bool is_root;
 		uint64_t mount_id;
 		dev_t dev;
 
-		if (look_at(s, record, i, &fd) != MOUNTPOINT_STALE ||
-		    mount_identify(fd, &dev, &mount_id, &is_root) < 0)
-			continue;
-		for (size_t k = 0; k < RECORD_OLD_DEVS; k++)
-			known = known || record->old_devs[k] == dev;
-		if (!known && dev != record->dev)
+		if (look_at(s, record, i, &fd) == MOUNTPOINT_STALE &&
+		    mount_identify(fd, &dev, &mount_id, &is_root) >= 0)
 			record_add_old_dev(record, dev);
 	}
 }

@@ -14,14 +14,6 @@ static void add(struct plan *plan, struct reconcile_step step)
 	plan->steps[plan->n++] = step;
 }
 
-static const struct volume_status *find_volume(const struct reconcile_input *in, const char *id)
-{
-	for (size_t i = 0; i < in->n_volumes; i++)
-		if (strcmp(in->volumes[i].config.id, id) == 0)
-			return &in->volumes[i];
-	return NULL;
-}
-
 static const struct record *find_record(const struct reconcile_input *in, const char *id)
 {
 	for (size_t i = 0; i < in->n_records; i++)
@@ -101,7 +93,7 @@ static const char *why_end(const struct reconcile_input *in, const struct record
 
 static void plan_record(const struct reconcile_input *in, struct record *record, struct plan *plan)
 {
-	const struct volume_status *volume = find_volume(in, record->config.id);
+	const struct volume_status *volume = volume_status_find(in->volumes, in->n_volumes, record->config.id);
 	struct reconcile_step step = { .record = record, .id = record->config.id };
 
 	step.why = why_end(in, record);

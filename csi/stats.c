@@ -94,24 +94,16 @@ static void remember(struct stats *stats, struct stuck *s)
 	(void)pthread_mutex_unlock(&stats->mutex);
 }
 
-static void reap(pid_t pid)
-{
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-}
-
 /* Runs one child; *pending is taken over by *stats if the child does not end in time. */
 static int run(struct stats *stats, struct stuck **pending, int mount_fd, int timeout_ms,
 	       struct statfs_report *ret)
 {
 	_cleanup_close_ int in = -EBADF, out = -EBADF;
-	int fds[2], r;
+	int r = fd_pipe(&in, &out);
 	pid_t pid;
 
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return -errno;
-	in = fds[0];
-	out = fds[1];
+	if (r < 0)
+		return r;
 	r = spawn_helper(&(struct spawn){ .program = PROGRAM,
 					  .fds = &mount_fd,
 					  .n_fds = 1,
@@ -124,7 +116,7 @@ static int run(struct stats *stats, struct stuck **pending, int mount_fd, int ti
 	if (r >= 0 && ret->version != STATFS_REPORT_VERSION)
 		r = -EPIPE;
 	if (r != -ETIMEDOUT) {
-		reap(pid);
+		helper_wait(pid);
 		return r < 0 ? r : ret->code;
 	}
 	(void)kill(pid, SIGKILL);

@@ -58,18 +58,10 @@ struct look {
 	struct error last; /* failure */
 };
 
-static const struct volume_status *find_volume(const struct look *look, const char *id)
-{
-	for (size_t i = 0; i < look->n_volumes; i++)
-		if (strcmp(look->volumes[i].config.id, id) == 0)
-			return &look->volumes[i];
-	return NULL;
-}
-
 /* Whether a healing would find something to do, as far as one can see without a lock. */
 static bool needs_healing(const struct look *look, const struct record *record)
 {
-	const struct volume_status *volume = find_volume(look, record->config.id);
+	const struct volume_status *volume = volume_status_find(look->volumes, look->n_volumes, record->config.id);
 
 	if (record->state != RECORD_STAGED)
 		return false;

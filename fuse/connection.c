@@ -224,6 +224,13 @@ int connection_open(const struct volume_config *config, uint64_t source_magic,
 	return 0;
 }
 
+bool connection_has_ended(int dev_fd)
+{
+	struct pollfd p = { .fd = dev_fd };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLNVAL));
+}
+
 void connection_close(struct connection *c)
 {
 	close_fd(&c->mount_fd);

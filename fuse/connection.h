@@ -52,6 +52,12 @@ struct connection {
 int __must_check connection_open(const struct volume_config *config, uint64_t source_magic,
 				 struct connection *ret, struct error *err);
 
+/*
+ * connection_has_ended - whether the connection of this /dev/fuse was aborted, or has no mount left
+ * (POLLERR: fs/fuse/dev.c, fuse_dev_poll).
+ */
+bool connection_has_ended(int dev_fd);
+
 /* connection_close - close what *c holds. The kernel ends the connection with the last descriptor
  * of its dev_fd. */
 void connection_close(struct connection *c);

@@ -7,35 +7,16 @@
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "base/fd.h"
 #include "mount/idmap.h"
+#include "mount/path.h"
 #include "mount/tree.h"
 #include "mount/uapi.h"
 
-#ifndef RESOLVE_CACHED
-#define RESOLVE_CACHED 0x20 /* Linux 5.12 */
-#endif
-
-#define RETRIES 16
-
 static int open_place(int dir_fd, const char *path, uint64_t resolve)
 {
-	struct open_how how = {
-		.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW,
-		.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | resolve,
-	};
-
-	for (int i = 0; i < RETRIES; i++) {
-		long fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
-
-		if (fd >= 0)
-			return (int)fd;
-		if ((errno != EAGAIN && errno != EINTR) || resolve & RESOLVE_CACHED)
-			return -errno;
-	}
-	return -EAGAIN;
+	return path_open_at(dir_fd, path, O_PATH | O_NOFOLLOW, resolve);
 }
 
 static uint64_t id_of(int fd)
@@ -120,7 +101,8 @@ static int move_mount_to(int mount_fd, int target_fd, unsigned int flags)
 		       : 0;
 }
 
-bool exchange_can_beneath(void)
+/* Whether this kernel can mount beneath. */
+static bool can_mount_beneath(void)
 {
 	/* flags are checked before descriptors (fs/namespace.c) */
 	return move_mount_to(-EBADF, -EBADF, UAPI_MOVE_MOUNT_BENEATH) != -EINVAL;
@@ -404,7 +386,7 @@ static int replace(struct exchange *x, int old_fd, struct error *err)
 	if (r < 0)
 		return r;
 	copy_nested(x, err);
-	if (!exchange_can_beneath())
+	if (!can_mount_beneath())
 		return detach_and_mount(x, old_fd, err);
 	r = move_mount_to(x->new_fd, old_fd, UAPI_MOVE_MOUNT_BENEATH);
 	if (r == -EINVAL)

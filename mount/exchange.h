@@ -44,10 +44,6 @@ struct exchange {
 	size_t lost; /* carries that could not be brought along: see *err */
 };
 
-/* exchange_can_beneath - whether this kernel mounts beneath. Without it there is a moment between
- * unmounting and mounting. */
-bool exchange_can_beneath(void);
-
 /*
  * exchange_is_dead - whether the FUSE connection of the mount that `fd` (O_PATH) lies on has ended.
  * One that has not is asked for attributes, and may hang.

@@ -12,9 +12,9 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include "base/fd.h"
+#include "base/helper.h"
 #include "mount/uapi.h"
 
 #define STATMOUNT_SIZE 65536 /* with 340 lines in each map, which is what the kernel allows */
@@ -115,13 +115,11 @@ static int make_userns(int proc_fd, const struct maps *maps, int *ret_fd)
 {
 	_cleanup_close_ int in = -EBADF, out = -EBADF;
 	char ready;
-	int fds[2], r;
+	int r = fd_pipe(&in, &out);
 	pid_t pid;
 
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return -errno;
-	in = fds[0];
-	out = fds[1];
+	if (r < 0)
+		return r;
 	pid = fork();
 	if (pid < 0)
 		return -errno;
@@ -130,8 +128,7 @@ static int make_userns(int proc_fd, const struct maps *maps, int *ret_fd)
 	close_fd(&out);
 	r = read(in, &ready, 1) == 1 ? fill_userns(proc_fd, pid, maps, ret_fd) : -EPERM;
 	(void)kill(pid, SIGKILL);
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	helper_wait(pid);
 	return r;
 }
 

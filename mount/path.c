@@ -13,11 +13,11 @@
 
 #define OPENAT2_RETRIES 64 /* of EAGAIN: a rename raced with the walk (openat2(2)) */
 
-static int open_resolved(int dir_fd, const char *path, int flags)
+int path_open_at(int dir_fd, const char *path, int flags, uint64_t resolve)
 {
 	struct open_how how = {
 		.flags = (uint64_t)(flags | O_CLOEXEC),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+		.resolve = resolve | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
 	};
 
 	for (int i = 0; i < OPENAT2_RETRIES; i++) {
@@ -25,7 +25,7 @@ static int open_resolved(int dir_fd, const char *path, int flags)
 
 		if (fd >= 0)
 			return (int)fd;
-		if (errno != EAGAIN && errno != EINTR)
+		if ((errno != EAGAIN && errno != EINTR) || resolve & RESOLVE_CACHED)
 			return -errno;
 	}
 	return -EAGAIN;
@@ -128,7 +128,7 @@ int path_open_beneath(const char *root, const char *path, int flags, int *ret_fd
 	rest = strcmp(root, "/") == 0 ? path : path + strlen(root);
 	while (*rest == '/')
 		rest++;
-	fd = open_resolved(root_fd, *rest ? rest : ".", flags);
+	fd = path_open_at(root_fd, *rest ? rest : ".", flags, RESOLVE_BENEATH);
 	if (fd < 0)
 		return describe_open_error(fd, path, err);
 	*ret_fd = fd;
@@ -170,7 +170,7 @@ int path_make_dir(const char *root, const char *path, bool *ret_created, int *re
 			return error_errno(err, -errno, "mkdir %s", path);
 		created = false;
 	}
-	fd = open_resolved(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+	fd = path_open_at(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, RESOLVE_BENEATH);
 	if (fd < 0) {
 		if (created)
 			(void)unlinkat(parent, name, AT_REMOVEDIR);

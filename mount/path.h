@@ -13,6 +13,13 @@
 #include "base/macros.h"
 
 /*
+ * path_open_at - openat2(2) with `flags` (O_CLOEXEC is added) and `resolve` (RESOLVE_*), which no
+ * symbolic and no magic link passes. Repeated while a rename races with the walk, but not with
+ * RESOLVE_CACHED, whose EAGAIN is the answer. Returns a descriptor, owned by the caller, or -errno.
+ */
+int __must_check path_open_at(int dir_fd, const char *path, int flags, uint64_t resolve);
+
+/*
  * path_check - whether `path` is absolute, normalized (no "." or "..", no "//", no slash at the
  * end), at most PATH_MAX - 1 bytes and free of control characters. `what` names the field in the
  * error ("target_path"). Returns 0 or -EINVAL with *err set (ERROR_INVALID).

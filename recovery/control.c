@@ -18,6 +18,15 @@ const char *volume_state_name(enum volume_state state)
 	return (size_t)state < ARRAY_SIZE(state_names) ? state_names[state] : "unknown";
 }
 
+const struct volume_status *volume_status_find(const struct volume_status *list, size_t n,
+					       const char *id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(list[i].config.id, id) == 0)
+			return &list[i];
+	return NULL;
+}
+
 /* What requests and replies have in common; the version comes first, as all else depends on it. */
 static int check_header(const void *packet, size_t size, size_t expected, enum error_kind kind,
 			struct error *err)

@@ -163,6 +163,10 @@ struct control_reply {
 	struct volume_status status; /* ADD, MOUNT, LIST, ESCROW, ADOPT, HANDOVER */
 };
 
+/* volume_status_find - the volume `id` in a list of `n`, NULL if it is not there. */
+const struct volume_status *volume_status_find(const struct volume_status *list, size_t n,
+					       const char *id);
+
 /* volume_state_name - "starting", "serving", "restarting", "dead". */
 const char *volume_state_name(enum volume_state state);
 

@@ -33,19 +33,18 @@ static int find_status(const char *run_dir, const char *id, struct volume_status
 		       struct error *err)
 {
 	_cleanup_free_ struct volume_status *list = NULL;
+	const struct volume_status *found;
 	size_t n = 0;
 	int r = keeper_list(run_dir, TIMEOUT_MS, &list, &n, err);
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < n; i++) {
-		if (strcmp(list[i].config.id, id) != 0)
-			continue;
-		*ret = list[i];
-		return 0;
-	}
-	return error_set(err, ERROR_NOT_FOUND, -ENOENT,
-			 "there is no volume '%s': holdfastctl status lists them", id);
+	found = volume_status_find(list, n, id);
+	if (!found)
+		return error_set(err, ERROR_NOT_FOUND, -ENOENT,
+				 "there is no volume '%s': holdfastctl status lists them", id);
+	*ret = *found;
+	return 0;
 }
 
 /* Until a worker other than the one of `before` serves. */

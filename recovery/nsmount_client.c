@@ -111,8 +111,6 @@ static void note_place(struct nsmount_volume *volume, const struct nsmount_repor
 
 	LOG_FIELD("VOLUME_ID", volume->is.id);
 	volume->exchanged += !failed;
-	volume->failed += failed;
-	volume->lost += report->lost;
 	if (*report->text)
 		(void)snprintf(volume->failure, sizeof(volume->failure), "%s", report->text);
 	if (failed)
@@ -160,13 +158,10 @@ static int give_up_place(struct nsmount_job *job, const struct nsmount_report *b
 	if (begun->event != NSMOUNT_BEGIN || job->n_skips == NSMOUNT_SKIPS_MAX)
 		return error_set(err, ERROR_TIMEOUT, -EIO, PROGRAM " hangs");
 	job->skips[job->n_skips++] = begun->place;
-	if (begun->volume < job->n) {
-		struct nsmount_volume *volume = &job->volumes[begun->volume];
-
-		volume->failed++;
-		(void)snprintf(volume->failure, sizeof(volume->failure),
+	if (begun->volume < job->n)
+		(void)snprintf(job->volumes[begun->volume].failure,
+			       sizeof(job->volumes[begun->volume].failure),
 			       "the way to %.400s hangs", begun->path);
-	}
 	log_error("the way to %s in mount namespace %llu hangs; its stale mount stays", begun->path,
 		  (unsigned long long)begun->place.ns_id);
 	return error_set(err, ERROR_TIMEOUT, -ETIMEDOUT, "the way to %s hangs", begun->path);
@@ -195,8 +190,7 @@ static void end(struct nsmount_client *client, pid_t pid, bool hangs)
 	pid_t *stuck;
 
 	if (!hangs) {
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		helper_wait(pid);
 		return;
 	}
 	(void)kill(pid, SIGKILL);
@@ -210,13 +204,11 @@ static void end(struct nsmount_client *client, pid_t pid, bool hangs)
 static int run(struct nsmount_client *client, struct nsmount_job *job, struct error *err)
 {
 	_cleanup_close_ int in = -EBADF, out = -EBADF;
-	int fds[2], r;
+	int r = fd_pipe(&in, &out);
 	pid_t pid;
 
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return error_errno(err, -errno, "pipe");
-	in = fds[0];
-	out = fds[1];
+	if (r < 0)
+		return error_errno(err, r, "pipe");
 	r = start(job, out, &pid);
 	if (r < 0)
 		return error_errno(err, r, "start " PROGRAM);

@@ -15,7 +15,7 @@ struct nsmount_volume {
 	int mount_fd; /* a detached mount of the live superblock, for nsmount_exchange; borrowed,
 			 and used up by it */
 	/* filled in */
-	uint32_t exchanged, failed, lost;
+	uint32_t exchanged;
 	struct plan_counts counts;
 	uint32_t files;	  /* open files and directories that stay on what is dead */
 	char failure[512]; /* of the last place that failed, or "" */

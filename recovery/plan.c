@@ -72,10 +72,10 @@ static ssize_t volume_of(const struct planner *p, const struct mount_entry *e)
 	return (ssize_t)p->by_name[low];
 }
 
-static int old_index(const struct plan_volume *volume, const struct mount_entry *e)
+int plan_old_index(const struct plan_volume *volume, dev_t dev)
 {
-	for (int i = 0; e->dev != volume->dev && i < PLAN_OLD_MAX; i++)
-		if (volume->old[i] != 0 && volume->old[i] == e->dev)
+	for (int i = 0; dev != 0 && dev != volume->dev && i < PLAN_OLD_MAX; i++)
+		if (volume->old[i] == dev)
 			return i;
 	return -1;
 }
@@ -122,7 +122,7 @@ static void judge(const struct planner *p, struct view *view)
 		struct verdict *v = &view->verdicts[i];
 
 		v->volume = volume_of(p, &f->entries[i]);
-		v->old = v->volume < 0 ? -1 : old_index(&p->volumes[v->volume], &f->entries[i]);
+		v->old = v->volume < 0 ? -1 : plan_old_index(&p->volumes[v->volume], f->entries[i].dev);
 	}
 	for (size_t i = 0; i < f->n; i++)
 		view->verdicts[i].done = is_successor(p, view, f->nodes[i].cover, i);
@@ -462,7 +462,7 @@ static void note_reuse(const struct planner *p, const struct mount_entry *e, ssi
 	if (!mount_fuse_volume(e->fstype, e->source))
 		return;
 	for (size_t i = 0; i < p->n_volumes; i++) {
-		int old = (ssize_t)i == volume ? -1 : old_index(&p->volumes[i], e);
+		int old = (ssize_t)i == volume ? -1 : plan_old_index(&p->volumes[i], e->dev);
 
 		if (old >= 0)
 			ret[i].reused |= 1U << old;

@@ -78,6 +78,9 @@ struct plan_counts {
 	uint32_t reused; /* bits: which of them are of another volume's mount now */
 };
 
+/* plan_old_index - which of the volume's earlier superblocks has the number; -1: none. */
+int plan_old_index(const struct plan_volume *volume, dev_t dev);
+
 /* plan_count - what is stale: ret[i] of volumes[i]. Returns 0 or -ENOMEM with *err set. */
 int __must_check plan_count(const struct plan_table *tables, size_t n_tables,
 			    const struct plan_volume *volumes, size_t n_volumes,

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,10 +40,8 @@ int adopted_check_source(int fd, struct error *err)
 	return 0;
 }
 
-/* POLLERR: aborted, or it never was mounted (fs/fuse/dev.c, fuse_dev_poll). */
 static int check_device(int fd, struct error *err)
 {
-	struct pollfd p = { .fd = fd };
 	struct stat st;
 	int flags = fcntl(fd, F_GETFL);
 
@@ -53,7 +50,7 @@ static int check_device(int fd, struct error *err)
 		return error_set(err, ERROR_INVALID, -EINVAL,
 				 "the second descriptor is no /dev/fuse, open for reading and "
 				 "writing");
-	if (poll(&p, 1, 0) == 1 && (p.revents & POLLERR))
+	if (connection_has_ended(fd))
 		return error_set(err, ERROR_PRECONDITION, -ENOTCONN,
 				 "the FUSE connection has ended");
 	return 0;

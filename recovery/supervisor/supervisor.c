@@ -2,7 +2,6 @@
 #include "recovery/supervisor/supervisor.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -64,14 +63,6 @@ struct supervisor {
 const char *supervisor_id(const struct supervisor *s)
 {
 	return s->config.id;
-}
-
-/* POLLERR on the device: aborted, or no mount of it is left (fs/fuse/dev.c, fuse_dev_poll). */
-static bool connection_has_ended(const struct supervisor *s)
-{
-	struct pollfd p = { .fd = s->connection.dev_fd };
-
-	return poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLNVAL));
 }
 
 static void forget_worker_events(struct supervisor *s)
@@ -191,7 +182,7 @@ static void worker_gone(struct supervisor *s)
 		return;
 	}
 	atomic_fetch_add(&ledger_header(s->ledger)->restarts, 1);
-	if (connection_has_ended(s)) {
+	if (connection_has_ended(s->connection.dev_fd)) {
 		s->state = VOLUME_DEAD;
 		if (s->config.flags & VOLUME_RETIRED)
 			log_info("nobody uses it any more");
@@ -334,7 +325,7 @@ static void on_limit(void *context)
 	forget_worker_events(s);
 	reaper_adopt(s->context->reaper, &s->worker);
 	/* one that has ended may have left its number to another connection */
-	if (s->stopping && !s->yielding && !connection_has_ended(s) &&
+	if (s->stopping && !s->yielding && !connection_has_ended(s->connection.dev_fd) &&
 	    fusectl_abort(s->context->fusectl_fd, minor(s->connection.dev)) < 0)
 		log_warning("its connection could not be aborted and ends with it");
 	(void)snprintf(s->reason, sizeof(s->reason), "hangs in the kernel");
@@ -623,7 +614,7 @@ void supervisor_check(struct supervisor *s, uint64_t limit_ns)
 	if (s->state != VOLUME_SERVING || s->stopping || s->killed)
 		return;
 	LOG_FIELD("VOLUME_ID", s->config.id);
-	if (connection_has_ended(s)) {
+	if (connection_has_ended(s->connection.dev_fd)) {
 		complain(s, -ENOTCONN, "the connection was aborted");
 		kill_worker(s);
 		return;
@@ -694,7 +685,7 @@ int supervisor_mount(const struct supervisor *s, int *ret_fd, struct error *err)
 {
 	int fd = -EBADF, r;
 
-	if (s->state == VOLUME_DEAD || connection_has_ended(s))
+	if (s->state == VOLUME_DEAD || connection_has_ended(s->connection.dev_fd))
 		return error_set(
 			err, ERROR_PRECONDITION, -ENOTCONN,
 			"volume '%s' is dead, its connection was aborted: remove it and add "

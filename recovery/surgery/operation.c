@@ -6,7 +6,6 @@
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 #include "base/fd.h"
 #include "mount/exchange.h"
@@ -111,17 +110,11 @@ static void note_failure(struct round *round, const struct plan_step *step, cons
  * is `base`, where the new mount's root is, or below it. */
 static int open_root(int mount_fd, const char *base, const char *root)
 {
-	struct open_how how = {
-		.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
-			   RESOLVE_NO_XDEV,
-	};
 	const char *rest = root + strlen(base);
-	long fd;
 
 	rest += *rest == '/';
-	fd = syscall(SYS_openat2, mount_fd, *rest ? rest : ".", &how, sizeof(how));
-	return fd < 0 ? -errno : (int)fd;
+	return path_open_at(mount_fd, *rest ? rest : ".", O_PATH | O_NOFOLLOW,
+			    RESOLVE_BENEATH | RESOLVE_NO_XDEV);
 }
 
 /* A detached mount of it. In the namespace of `mount_fd`. */
@@ -305,15 +298,6 @@ static int operate(struct round *round, size_t i, struct error *err)
 	return r;
 }
 
-static int old_index(const struct plan_volume *volume, dev_t dev)
-{
-	int i = 0;
-
-	while (i < PLAN_OLD_MAX && volume->old[i] != dev)
-		i++;
-	return i;
-}
-
 enum fate { UNKNOWN, DEAD, ALIVE };
 
 /* Asked by way of the mount `e`, where its path leads there. */
@@ -361,12 +345,12 @@ static int verify(struct round *round, struct error *err)
 		const struct plan_step *step = &round->plan.steps[i];
 		struct plan_volume *volume = &round->op->request->volumes[step->volume];
 		uint32_t *dead = &round->op->dead[step->volume];
-		int k = old_index(volume, step->old->dev), r;
+		int k = plan_old_index(volume, step->old->dev), r;
 		struct error none = ERROR_INIT;
 		enum fate fate;
 		dev_t asked;
 
-		if (k == PLAN_OLD_MAX || (*dead | volume->living) & (1U << k) ||
+		if (k < 0 || (*dead | volume->living) & (1U << k) ||
 		    is_given_up(round, step))
 			continue;
 		say(round, step, NSMOUNT_BEGIN, 0, &none);
@@ -376,8 +360,8 @@ static int verify(struct round *round, struct error *err)
 			return r;
 		if (fate == DEAD)
 			*dead |= 1U << k;
-		if (fate == ALIVE && old_index(volume, asked) < PLAN_OLD_MAX)
-			volume->old[old_index(volume, asked)] = 0;
+		if (fate == ALIVE && plan_old_index(volume, asked) >= 0)
+			volume->old[plan_old_index(volume, asked)] = 0;
 		changed = changed || fate == ALIVE;
 	}
 	return changed;
@@ -386,9 +370,9 @@ static int verify(struct round *round, struct error *err)
 static bool is_verified(const struct round *round, const struct plan_step *step)
 {
 	const struct plan_volume *volume = &round->op->request->volumes[step->volume];
-	int k = old_index(volume, step->old->dev);
+	int k = plan_old_index(volume, step->old->dev);
 
-	return k < PLAN_OLD_MAX &&
+	return k >= 0 &&
 	       ((round->op->dead[step->volume] | volume->living) & (1U << k)) != 0;
 }
 

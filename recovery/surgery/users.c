@@ -31,13 +31,14 @@ static bool is_there(const struct users *u, size_t volume, size_t i)
 
 static void count_dev(struct users *u, dev_t dev)
 {
-	for (size_t v = 0; v < u->n; v++)
-		for (size_t i = 0; i < PLAN_OLD_MAX; i++)
-			if (u->volumes[v].old[i] != 0 && u->volumes[v].old[i] == dev &&
-			    u->volumes[v].dev != dev && is_there(u, v, i)) {
-				u->counts[v].seen |= 1U << i;
-				u->found[v]++;
-			}
+	for (size_t v = 0; v < u->n; v++) {
+		int i = plan_old_index(&u->volumes[v], dev);
+
+		if (i >= 0 && is_there(u, v, (size_t)i)) {
+			u->counts[v].seen |= 1U << i;
+			u->found[v]++;
+		}
+	}
 }
 
 /* The magic links of procfs lead to the file itself, whose server is not asked. */

@@ -65,17 +65,23 @@ def test_both_killed_and_started_in_any_order(node, volume, order):
     assert node.is_clean()
 
 
-def test_the_plugin_is_killed_during_a_healing(node, volume):
-    target = volume.up()
-    namespaces = [Namespace(node, "--propagation", "private") for _ in range(20)]
-    pids = ["self"] + [n.pid for n in namespaces]
-    dice = random.Random(7)
+def killed_during_healings(volume, pids, seed, daemon, start):
+    """Twelve times, each at another moment; comes back when the volume is served again."""
+    dice = random.Random(seed)
     for _ in range(12):
         abort(volume)
         time.sleep(dice.uniform(0, 0.04))
-        node.plugin.kill()
-        node.start_plugin()
-        is_served(volume, pids, str(target))
+        daemon.kill()
+        start()
+        is_served(volume, pids, str(volume.target()))
+        yield
+
+
+def test_the_plugin_is_killed_during_a_healing(node, volume):
+    volume.up()
+    namespaces = [Namespace(node, "--propagation", "private") for _ in range(20)]
+    pids = ["self"] + [n.pid for n in namespaces]
+    for _ in killed_during_healings(volume, pids, 7, node.plugin, node.start_plugin):
         eventually(lambda: {m["dev"] for pid in pids for m in mounts_of(volume, pid)} == {f"0:{os.minor(record(volume)['dev'])}"},
                    what="the record to know its connection")
     volume.down()
@@ -85,16 +91,10 @@ def test_the_plugin_is_killed_during_a_healing(node, volume):
 
 
 def test_the_keeper_is_killed_during_a_healing(node, volume):
-    target = volume.up()
-    namespaces = [Namespace(node, "--propagation", "private") for _ in range(10)]
-    pids = ["self"] + [n.pid for n in namespaces]
-    dice = random.Random(8)
-    for _ in range(12):
-        abort(volume)
-        time.sleep(dice.uniform(0, 0.04))
-        node.keeper.kill()
-        node.start_keeper()
-        is_served(volume, pids, str(target))
+    volume.up()
+    pids = ["self"] + [Namespace(node, "--propagation", "private").pid for _ in range(10)]
+    for _ in killed_during_healings(volume, pids, 8, node.keeper, node.start_keeper):
+        pass
     volume.down()
     assert node.is_clean()
 
