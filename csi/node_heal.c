@@ -66,6 +66,18 @@ static int start_afresh(struct ward *w, struct patient *p, struct error *err)
 	return r < 0 ? r : record_store_save(w->service->records, record, err);
 }
 
+/* Sees to it that there is a mount that copies can be made of. */
+static int seed(struct ward *w, struct patient *p, struct error *err)
+{
+	int r = node_places_seed(w->service, p->record, &p->mount_fd, err);
+
+	if (r != -ENOTCONN)
+		return r;
+	close_fd(&p->mount_fd);
+	r = start_afresh(w, p, err);
+	return r < 0 ? r : node_places_seed(w->service, p->record, &p->mount_fd, err);
+}
+
 /* Finds out whether it lives, sees to it that it does, and fetches a mount of it. */
 static int revive(struct ward *w, struct patient *p, struct error *err)
 {
@@ -82,7 +94,7 @@ static int revive(struct ward *w, struct patient *p, struct error *err)
 	if (r < 0)
 		return r;
 	node_places_note_stale(w->service, p->record);
-	return node_places_seed(w->service, p->record, &p->mount_fd, err);
+	return seed(w, p, err);
 }
 
 /* The mounts that the last process had are gone with it. */
@@ -99,7 +111,7 @@ static int fetch_mounts(struct ward *w, struct error *err)
 		r = node_keeper_mount(w->service, NODE_KEEPER_LOOK_MS, p->record->config.id,
 				      &p->mount_fd, &status, err);
 		if (r >= 0)
-			r = node_places_seed(w->service, p->record, &p->mount_fd, err);
+			r = seed(w, p, err);
 		if (r < 0)
 			return r;
 	}

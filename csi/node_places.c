@@ -117,17 +117,17 @@ static int take_mount(const struct node_service *s, const struct record *record,
 	return node_places_clone(s, record, &fd) >= 0 ? fd : TAKE_FD(*mount_fd);
 }
 
-static int mount_missing(const struct node_service *s, const struct record *record, bool seed,
+/* At `max` places at most. */
+static int mount_missing(const struct node_service *s, const struct record *record, size_t max,
 			 int *mount_fd, struct error *err)
 {
-	size_t max = seed ? 1 : SIZE_MAX;
 	int r = 0;
 
 	for (size_t i = 0; i <= record->n_targets && max > 0; i++) {
 		_cleanup_close_ int fd = -EBADF;
-		int code, state = look_at(s, record, i, NULL);
+		int code;
 
-		if (state != MOUNTPOINT_PLAIN && !(seed && state == MOUNTPOINT_STALE))
+		if (look_at(s, record, i, NULL) != MOUNTPOINT_PLAIN)
 			continue;
 		fd = take_mount(s, record, mount_fd);
 		code = mount_at(s, record, i, fd, err);
@@ -143,7 +143,15 @@ static int mount_missing(const struct node_service *s, const struct record *reco
 int node_places_mount(const struct node_service *s, const struct record *record, int *mount_fd,
 		      struct error *err)
 {
-	return mount_missing(s, record, false, mount_fd, err);
+	return mount_missing(s, record, SIZE_MAX, mount_fd, err);
+}
+
+static bool is_exchanged_somewhere(const struct node_service *s, const struct record *record)
+{
+	for (size_t i = 0; i <= record->n_targets; i++)
+		if (look_at(s, record, i, NULL) == MOUNTPOINT_STALE)
+			return true;
+	return false;
 }
 
 int node_places_seed(const struct node_service *s, const struct record *record, int *mount_fd,
@@ -158,5 +166,10 @@ int node_places_seed(const struct node_service *s, const struct record *record, 
 		*mount_fd = fd;
 		return 0;
 	}
-	return mount_missing(s, record, true, mount_fd, err);
+	/* one that was mounted, and is not any more, belongs to no namespace: it can't be changed
+	 * (fs/namespace.c, do_mount_setattr) */
+	if (mount_set_attr(*mount_fd, 0, 0, MS_PRIVATE, NULL) < 0)
+		return error_set(err, ERROR_PRECONDITION, -ENOTCONN,
+				 "volume %s is mounted nowhere any more", record->config.id);
+	return is_exchanged_somewhere(s, record) ? 0 : mount_missing(s, record, 1, mount_fd, err);
 }

@@ -36,8 +36,10 @@ int __must_check node_places_mount(const struct node_service *service, const str
 				   int *mount_fd, struct error *err);
 
 /*
- * node_places_seed - for kernels that can't copy a detached mount: mount it at one place, and
- * replace *mount_fd by a copy of that. Elsewhere nothing. Returns as node_places_mount.
+ * node_places_seed - for kernels that can't copy a detached mount (before Linux 6.15): replace
+ * *mount_fd by a copy of one that is mounted; where the volume is mounted nowhere and no mount waits
+ * to be exchanged, that one is mounted before. Elsewhere nothing. Returns as node_places_mount,
+ * -ENOTCONN when the only mount there was is gone: the volume needs a new connection.
  */
 int __must_check node_places_seed(const struct node_service *service, const struct record *record,
 				  int *mount_fd, struct error *err);

@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "mount/idmap.h"
+#include "mount/namespace.h"
 #include "mount/path.h"
 #include "mount/tree.h"
 #include "mount/uapi.h"
@@ -81,14 +82,18 @@ int exchange_open(const struct mount_entry *entry)
 }
 
 /* umount2(2) knows only paths, and /proc may not be where this namespace has it. The kernel goes
- * to what is on top of the mount. */
+ * to what is on top of the mount. What lies below it stays with its peers. */
 static int detach(const struct exchange *x, int fd)
 {
 	_cleanup_close_ int dir = openat(x->proc_fd, "self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	char name[16];
+	int r;
 
 	if (dir < 0 || fchdir(dir) < 0)
 		return -errno;
+	r = mount_make_private(fd, NULL);
+	if (r < 0)
+		return r;
 	(void)snprintf(name, sizeof(name), "%d", fd);
 	return umount2(name, MNT_DETACH) < 0 ? -errno : 0;
 }
@@ -159,21 +164,8 @@ static int uncover(struct exchange *x)
 	return open_entry(x->old, false);
 }
 
-/* A slave of what it was copied from; alone if that has no peers. */
-static int set_propagation(int new_fd, const struct mount_entry *like, struct error *err)
-{
-	int r = 0;
-
-	if (!like->master && !like->shared)
-		return mount_set_attr(new_fd, 0, 0, MS_PRIVATE, err);
-	if (like->master)
-		r = mount_set_attr(new_fd, 0, 0, MS_SLAVE, err);
-	if (r >= 0 && like->shared)
-		r = mount_set_attr(new_fd, 0, 0, MS_SHARED, err);
-	return r;
-}
-
-/* The detached mount gets what the mount `like` has, which `like_fd` lies on. */
+/* The detached mount gets what the mount `like` has, which `like_fd` lies on, but for its peers and
+ * masters. */
 static int make_alike(const struct exchange *x, int new_fd, const struct mount_entry *like,
 		      int like_fd, struct error *err)
 {
@@ -185,7 +177,9 @@ static int make_alike(const struct exchange *x, int new_fd, const struct mount_e
 		if (r >= 0)
 			r = mount_idmap_set(new_fd, userns_fd, err);
 	}
-	return r < 0 ? r : set_propagation(new_fd, like, err);
+	if (r >= 0)
+		r = mount_set_attr(new_fd, 0, 0, MS_PRIVATE, err);
+	return r >= 0 && like->shared ? mount_set_attr(new_fd, 0, 0, MS_SHARED, err) : r;
 }
 
 static bool are_of_one_superblock(int a, int b)
@@ -250,7 +244,7 @@ static bool is_there(const struct exchange_carry *carry, int at_fd)
 	return id_of(at_fd) != 0 && are_of_one_superblock(at_fd, carry->fd);
 }
 
-/* What lay below the old mount goes onto the new one, before that is seen if that can be. */
+/* What lay below the old mount goes onto the new one. */
 static void attach_nested(struct exchange *x, struct error *err)
 {
 	for (size_t i = 0; i < x->n_carries; i++) {
@@ -267,6 +261,66 @@ static void attach_nested(struct exchange *x, struct error *err)
 		if (r < 0)
 			(void)lose(x, carry, r, err);
 	}
+}
+
+/* The detached mount gets the old one's peers and master. */
+static int join_group(const struct exchange *x, struct error *err)
+{
+	int r;
+
+	if (x->group_fd < 0)
+		return 0;
+	r = mount_set_attr(x->new_fd, 0, 0, MS_PRIVATE, err);
+	if (r >= 0)
+		r = mount_join(x->new_fd, x->group_fd, err);
+	if (r >= 0 && !x->is_peer)
+		r = mount_set_attr(x->new_fd, 0, 0, MS_SLAVE, err);
+	if (r >= 0 && !x->is_peer && x->old->shared)
+		r = mount_set_attr(x->new_fd, 0, 0, MS_SHARED, err);
+	return r;
+}
+
+static bool has_nested(const struct exchange *x)
+{
+	for (size_t i = 0; i < x->n_carries; i++)
+		if (*x->carries[i].where && !x->carries[i].drop)
+			return true;
+	return false;
+}
+
+/* At home, where nobody is propagated to: else what is attached to one of some peers would be to all
+ * of them. */
+static int put_together(struct exchange *x, struct error *err)
+{
+	int whole = -EBADF, r = mount_attach(x->new_fd, x->place_fd, err), code;
+
+	if (r < 0)
+		return r;
+	attach_nested(x, err);
+	r = join_group(x, err);
+	if (r >= 0)
+		r = mount_clone(x->new_fd, "", true, &whole, err);
+	code = detach(x, x->new_fd);
+	if (r >= 0 && code < 0)
+		r = error_errno(err, code, "unmount what was put together");
+	close_fd(&x->new_fd);
+	x->new_fd = whole;
+	return r;
+}
+
+/* The detached mount becomes what is to be attached. */
+static int complete(struct exchange *x, struct error *err)
+{
+	int r, back;
+
+	if (!has_nested(x))
+		return join_group(x, err);
+	r = mount_namespace_enter(x->home_fd);
+	if (r < 0)
+		return error_errno(err, r, "enter the own mount namespace");
+	r = put_together(x, err);
+	back = mount_namespace_enter(x->ns_fd);
+	return back < 0 ? error_errno(err, back, "enter the mount namespace again") : r;
 }
 
 /* What lay on the old mount's root goes onto that of `fd`: the new mount, or the old one again. */
@@ -300,10 +354,7 @@ static int mount_over(struct exchange *x, int old_fd, struct error *err)
 {
 	int r = move_mount_to(x->new_fd, old_fd, 0);
 
-	if (r < 0)
-		return error_errno(err, r, "mount over the mount at %s", x->old->target);
-	attach_nested(x, err);
-	return 0;
+	return r < 0 ? error_errno(err, r, "mount over the mount at %s", x->old->target) : 0;
 }
 
 /* Kernels that can't mount beneath: a moment without either. */
@@ -321,7 +372,6 @@ static int detach_and_mount(struct exchange *x, int old_fd, struct error *err)
 	if (r < 0)
 		return error_errno(err, r, "%s has no mount any more: mount there",
 				   x->old->target);
-	attach_nested(x, err);
 	return 0;
 }
 
@@ -386,6 +436,9 @@ static int replace(struct exchange *x, int old_fd, struct error *err)
 	if (r < 0)
 		return r;
 	copy_nested(x, err);
+	r = complete(x, err);
+	if (r < 0)
+		return r;
 	if (!can_mount_beneath())
 		return detach_and_mount(x, old_fd, err);
 	r = move_mount_to(x->new_fd, old_fd, UAPI_MOVE_MOUNT_BENEATH);
@@ -393,7 +446,6 @@ static int replace(struct exchange *x, int old_fd, struct error *err)
 		return mount_over(x, old_fd, err);
 	if (r < 0)
 		return error_errno(err, r, "mount beneath the old mount at %s", x->old->target);
-	attach_nested(x, err);
 	return detach_old(x, old_fd, err);
 }
 

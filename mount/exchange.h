@@ -6,7 +6,11 @@
  * propagation, id mapping and what is mounted on or below it are kept, one layer is left, and at no
  * moment does the path show neither, where the kernel can mount beneath (Linux 6.5,
  * MOVE_MOUNT_BENEATH of move_mount(2)). For a process of one thread (holdfast-nsmount): it changes
- * its working directory.
+ * its working directory, and is in this namespace afterwards.
+ *
+ * What is mounted below the old mount is put onto the new one where nobody sees that, and the whole
+ * attached in one step. What goes is made private before, with all below it: unmounted as it was it
+ * would take the same away from its peers (fs/pnode.c, propagate_umount).
  *
  * No step asks the server of the old mount. Each path is opened without following links, and
  * nothing is done before the descriptor was seen to lie on the very mount that is meant.
@@ -40,6 +44,10 @@ struct exchange {
 	struct exchange_carry *carries; /* outer ones first */
 	size_t n_carries;
 	int ns_fd;   /* this namespace */
+	int home_fd; /* one where nothing is propagated: mounts are put together there */
+	int place_fd; /* a directory in it, opened there */
+	int group_fd; /* a mount that the new one is to be a peer or a slave of; -EBADF: none */
+	bool is_peer;
 	int proc_fd; /* a directory of procfs, opened before this namespace was entered */
 	size_t lost; /* carries that could not be brought along: see *err */
 };

@@ -11,7 +11,7 @@
 
 #include "base/fd.h"
 
-#define OPENAT2_RETRIES 64 /* of EAGAIN: a rename raced with the walk (openat2(2)) */
+#define OPENAT2_RETRIES 64 /* of EAGAIN: a rename or mount raced with the walk (openat2(2)) */
 
 int path_open_at(int dir_fd, const char *path, int flags, uint64_t resolve)
 {
@@ -25,7 +25,7 @@ int path_open_at(int dir_fd, const char *path, int flags, uint64_t resolve)
 
 		if (fd >= 0)
 			return (int)fd;
-		if ((errno != EAGAIN && errno != EINTR) || resolve & RESOLVE_CACHED)
+		if (errno != EAGAIN && errno != EINTR)
 			return -errno;
 	}
 	return -EAGAIN;

@@ -14,8 +14,8 @@
 
 /*
  * path_open_at - openat2(2) with `flags` (O_CLOEXEC is added) and `resolve` (RESOLVE_*), which no
- * symbolic and no magic link passes. Repeated while a rename races with the walk, but not with
- * RESOLVE_CACHED, whose EAGAIN is the answer. Returns a descriptor, owned by the caller, or -errno.
+ * symbolic and no magic link passes. Repeated while a rename races with the walk, or with
+ * RESOLVE_CACHED a mount. Returns a descriptor, owned by the caller, or -errno.
  */
 int __must_check path_open_at(int dir_fd, const char *path, int flags, uint64_t resolve);
 

@@ -188,6 +188,14 @@ int mount_make_private(int mount_fd, struct error *err)
 	return 0;
 }
 
+int mount_join(int mount_fd, int peer_fd, struct error *err)
+{
+	if (move_mount(peer_fd, "", mount_fd, "",
+		       MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | MOVE_MOUNT_SET_GROUP) < 0)
+		return error_errno(err, -errno, "move_mount (MOVE_MOUNT_SET_GROUP)");
+	return 0;
+}
+
 int mount_identify(int fd, dev_t *ret_dev, uint64_t *ret_mount_id, bool *ret_is_root)
 {
 	struct statx stx;

@@ -84,10 +84,19 @@ int __must_check mount_detach(int parent_fd, const char *name, struct error *err
 int __must_check mount_detach_fd(int fd, struct error *err);
 
 /*
- * mount_make_private - cut a detached mount and all that is mounted below it off from the
- * propagation of those it was cloned from. Returns 0 or -errno with *err set.
+ * mount_make_private - cut a mount and all that is mounted below it off from the propagation of
+ * their peers and masters. Returns 0 or -errno with *err set.
  */
 int __must_check mount_make_private(int mount_fd, struct error *err);
+
+/*
+ * mount_join - make a private mount, attached or not, a peer of the one that `peer_fd` lies on, and
+ * a slave of that one's master if it has one. Nothing that is mounted on either is propagated. Both
+ * are of one superblock; the peer, whose namespace may be another one, shows the whole of what the
+ * mount shows (MOVE_MOUNT_SET_GROUP, Linux 5.15; fs/namespace.c, do_set_group). Returns 0 or -errno
+ * with *err set.
+ */
+int __must_check mount_join(int mount_fd, int peer_fd, struct error *err);
 
 /*
  * mount_identify - which superblock and which mount an O_PATH descriptor lies on, without asking a

@@ -317,12 +317,10 @@ static int compare_steps(const void *a, const void *b, void *of)
 	int r = compare_groups(s->volume, s->old->shared, s->old->root, strlen(s->old->root),
 			       &steps[k]);
 
-	r = r ?: s->old->idmapped - steps[k].old->idmapped;
 	return r ? r : i < k ? -1 : i > k;
 }
 
-/* The first step of the group that shows the first `len` of the root; -1: none. A copy would keep
- * an id mapping for good. */
+/* The first step of the group that shows the first `len` of the root; -1: none. */
 static ssize_t find_in_group(const struct plan *plan, const size_t *by_group,
 			     const struct plan_step *s, uint32_t group, size_t len)
 {
@@ -337,20 +335,17 @@ static ssize_t find_in_group(const struct plan *plan, const size_t *by_group,
 		else
 			high = middle;
 	}
-	if (low == plan->n_steps || plan->steps[by_group[low]].old->idmapped ||
+	if (low == plan->n_steps ||
 	    compare_groups(s->volume, group, s->old->root, len, &plan->steps[by_group[low]]) != 0)
 		return -1;
 	return (ssize_t)by_group[low];
 }
 
-/*
- * The step whose new mount has to be there before that of `step`; -1: none. It shows what this one
- * shows: a bind of a sub-directory is a peer of the whole.
- */
-static ssize_t find_leader(const struct plan *plan, const size_t *by_group, size_t step)
+/* The first step of the group that shows what `s` shows: a bind of a sub-directory is a peer of the
+ * whole. -1: none. */
+static ssize_t find_widest(const struct plan *plan, const size_t *by_group,
+			   const struct plan_step *s, uint32_t group)
 {
-	const struct plan_step *s = &plan->steps[step];
-	uint32_t group = s->old->master ?: s->old->shared;
 	const char *root = s->old->root;
 	size_t len = MIN_OF(strlen(root), 1U);
 
@@ -358,12 +353,25 @@ static ssize_t find_leader(const struct plan *plan, const size_t *by_group, size
 		ssize_t found = find_in_group(plan, by_group, s, group, len);
 
 		if (found >= 0)
-			return found == (ssize_t)step ? -1 : found;
+			return found;
 		if (!root[len])
 			return -1;
 		len += (root[len] == '/') + strcspn(root + len + (root[len] == '/'), "/");
 	}
 	return -1;
+}
+
+/* The step whose new mount has to be there before that of `step`: a peer, or else one of its
+ * masters; -1: none. */
+static ssize_t find_leader(const struct plan *plan, const size_t *by_group, size_t step)
+{
+	const struct mount_entry *old = plan->steps[step].old;
+	ssize_t found = find_widest(plan, by_group, &plan->steps[step], old->shared);
+
+	if (found >= 0 && found != (ssize_t)step)
+		return found;
+	found = find_widest(plan, by_group, &plan->steps[step], old->master);
+	return found == (ssize_t)step ? -1 : found;
 }
 
 struct order {
@@ -393,7 +401,8 @@ static void put_in_order(struct order *o, size_t step)
 		*put = o->steps[step];
 		if (o->leaders[step] >= 0 && o->places[o->leaders[step]] >= 0) {
 			put->leader = o->places[o->leaders[step]];
-			o->ret[put->leader].copies++;
+			put->is_peer = put->old->shared != 0 &&
+				       put->old->shared == o->ret[put->leader].old->shared;
 		}
 		o->places[step] = (ssize_t)o->n++;
 	}

@@ -46,12 +46,11 @@ struct plan_step {
 					    its end has put it beneath the old one; else NULL */
 	size_t first_carry, n_carries;
 	/*
-	 * The step before this one whose new mount this one's is to be copied from, because their
-	 * old ones were peers or master and slave; -1: none. `copies` is how many are to be made
-	 * of this one.
+	 * The step before this one whose new mount this one's is to be a peer of, or, if is_peer
+	 * is not set, a slave, as their old ones were; -1: none.
 	 */
 	ssize_t leader;
-	size_t copies;
+	bool is_peer;
 };
 
 struct plan {

@@ -28,8 +28,9 @@ struct round {
 	struct operation *op;
 	struct scan *scan;
 	struct plan plan;
-	int *new_fds; /* of each step, before it is attached and for its copies; owned */
-	int home_fd;  /* our own namespace */
+	int *new_fds;  /* of each step, for those that follow it too; owned */
+	int home_fd;   /* our own namespace */
+	int place_fd;  /* PLACE there */
 	struct failure *failures;
 	size_t n_failures, room_failures;
 };
@@ -226,32 +227,22 @@ static void close_carries(struct exchange_carry *carries, size_t n)
 	free(carries);
 }
 
-/* The new mount: of its leader's, where that has been made, so that they are peers. */
-static int make_new(struct round *round, size_t i, struct error *err)
+/*
+ * The new mount is propagated to this namespace, beneath the old one, when it was mounted in another
+ * one that this one's mounts are peers or slaves of; the old one goes from here as well, but not if
+ * something is mounted below it. The next look sees what there is to do.
+ */
+static int check_parent(const struct round *round, const struct plan_step *step)
 {
-	const struct plan_step *step = &round->plan.steps[i];
+	uint64_t parent;
+	int r;
 
-	if (step->below)
-		close_fd(&round->new_fds[i]);
-	if (step->below || round->new_fds[i] >= 0) /* the leader's copy */
+	if (step->below || step->n_carries == 0)
 		return 0;
-	return clone_for(round, step->volume, step->old->root, &round->new_fds[i], err);
-}
-
-/* For those who follow; in the step's namespace. */
-static void copy_for_followers(struct round *round, size_t leader)
-{
-	const char *base = round->plan.steps[leader].old->root;
-
-	for (size_t i = leader + 1; i < round->plan.n_steps; i++) {
-		const struct plan_step *step = &round->plan.steps[i];
-
-		if (step->leader != (ssize_t)leader)
-			continue;
-		if (clone_root(round->new_fds[leader], base, step->old->root, &round->new_fds[i],
-			       NULL) < 0)
-			round->new_fds[i] = -EBADF; /* it gets one that has no peers */
-	}
+	r = scan_parent(round->op->proc_fd, step->old->id, &parent);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	return parent == step->old->parent ? 0 : -ESTALE;
 }
 
 static int operate(struct round *round, size_t i, struct error *err)
@@ -264,15 +255,20 @@ static int operate(struct round *round, size_t i, struct error *err)
 		.below = step->below,
 		.carries = carries,
 		.n_carries = step->n_carries,
+		.new_fd = -EBADF,
 		.ns_fd = ns_fd,
+		.home_fd = round->home_fd,
+		.place_fd = round->place_fd,
 		.proc_fd = round->op->proc_fd,
+		.group_fd = step->leader >= 0 ? round->new_fds[step->leader] : -EBADF,
+		.is_peer = step->is_peer,
 	};
 	int r = carries ? 0 : -ENOMEM;
 
 	for (size_t k = 0; carries && k < step->n_carries; k++)
 		carries[k].fd = carries[k].spare_fd = -EBADF;
-	if (r >= 0)
-		r = make_new(round, i, err);
+	if (r >= 0 && !step->below)
+		r = clone_for(round, step->volume, step->old->root, &x.new_fd, err);
 	if (r >= 0) {
 		prepare_carries(round, step, carries);
 		r = go_home(round, err);
@@ -283,17 +279,18 @@ static int operate(struct round *round, size_t i, struct error *err)
 			(void)error_errno(err, r, "enter the mount namespace");
 	}
 	if (r >= 0) {
-		x.new_fd = round->new_fds[i];
-		r = mount_exchange(&x, err);
-		round->new_fds[i] = x.new_fd;
+		r = check_parent(round, step);
+		if (r >= 0)
+			r = mount_exchange(&x, err);
 		if (r == -ESTALE && err->code == 0)
 			(void)error_set(err, ERROR_INTERNAL, r,
 					"it is covered by something else, or was moved");
-		if (r >= 0 && step->copies > 0)
-			copy_for_followers(round, i);
 	}
-	if (r >= 0)
+	if (r >= 0) {
+		round->new_fds[i] = TAKE_FD(x.new_fd);
 		say(round, step, NSMOUNT_EXCHANGED, (uint32_t)x.lost, err);
+	}
+	close_fd(&x.new_fd);
 	close_carries(carries, step->n_carries);
 	return r;
 }
@@ -422,10 +419,9 @@ static int run_round(struct round *round, struct error *err)
 
 /* Their mounts have to lie in a namespace to be copied (fs/namespace.c, __do_loopback): this one is
  * only ours. */
-static int settle_in(struct operation *op, struct error *err)
+static int settle_in(struct operation *op, int *ret_place_fd, struct error *err)
 {
-	_cleanup_close_ int place = -EBADF;
-	int r = mount_namespace_private();
+	int place, r = mount_namespace_private();
 
 	if (r < 0)
 		return error_errno(err, r, "make a mount namespace");
@@ -433,6 +429,7 @@ static int settle_in(struct operation *op, struct error *err)
 	place = open(PLACE, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (place < 0)
 		return error_errno(err, -errno, "open " PLACE);
+	*ret_place_fd = place;
 	for (uint32_t i = 0; r >= 0 && i < op->request->n_volumes; i++) {
 		r = mount_set_attr(op->mount_fds[i], 0, 0, MS_PRIVATE, err);
 		if (r >= 0)
@@ -470,9 +467,9 @@ static int run_rounds(struct round *round, struct error *err)
 
 int operation_run(struct operation *op, struct error *err)
 {
-	_cleanup_close_ int home = -EBADF;
+	_cleanup_close_ int home = -EBADF, place = -EBADF;
 	struct round round = { .op = op };
-	int r = settle_in(op, err);
+	int r = settle_in(op, &place, err);
 
 	if (r < 0)
 		return r;
@@ -480,6 +477,7 @@ int operation_run(struct operation *op, struct error *err)
 	if (home < 0)
 		return error_errno(err, -errno, "open the own mount namespace");
 	round.home_fd = home;
+	round.place_fd = place;
 	r = run_rounds(&round, err);
 	free(round.failures);
 	return r;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fd.h"
@@ -126,6 +127,32 @@ int scan_all(int proc_fd, struct scan *ret, struct error *err)
 	}
 	*ret = scan;
 	return 0;
+}
+
+/* libmount is not asked inside a container (scan_each). */
+int scan_parent(int proc_fd, uint64_t mount_id, uint64_t *ret_parent)
+{
+	struct text text = { 0 };
+	int r = read_mountinfo(proc_fd, &text);
+	char *line, *end;
+
+	if (r >= 0 && text.size == text.room)
+		r = grow(&text);
+	if (r >= 0) {
+		text.data[text.size] = '\0';
+		r = -ENOENT;
+	}
+	for (line = text.data; r == -ENOENT && *line; line = *end ? end + 1 : end) {
+		unsigned long long id, parent;
+
+		end = strchrnul(line, '\n');
+		if (sscanf(line, "%llu %llu", &id, &parent) == 2 && id == mount_id) {
+			*ret_parent = parent;
+			r = 0;
+		}
+	}
+	free(text.data);
+	return r;
 }
 
 void scan_free(struct scan *scan)

@@ -22,4 +22,10 @@ struct scan {
  * freed by scan_free. Returns 0 or -errno with *err set.
  */
 int __must_check scan_all(int proc_fd, struct scan *ret, struct error *err);
+
+/*
+ * scan_parent - what the mount lies on at the moment, in the namespace that this process is in. Returns
+ * 0 or -errno, -ENOENT when it is not there any more.
+ */
+int __must_check scan_parent(int proc_fd, uint64_t mount_id, uint64_t *ret_parent);
 void scan_free(struct scan *scan);

@@ -205,6 +205,12 @@ def mounts_of(volume, pid="self"):
     return [m for m in mountinfo(pid) if m["source"] == f"holdfast:{volume.id}"]
 
 
+def rename_group(optional, groups):
+    """Peer groups by the order in which they are met, their numbers change."""
+    tag, _, number = optional.partition(":")
+    return f"{tag}:{groups.setdefault(number, len(groups) + 1)}"
+
+
 class Picture:
     """The mounts of volumes in some namespaces: everything that an application could tell apart, but for numbers."""
 
@@ -214,14 +220,9 @@ class Picture:
             for volume in volumes:
                 for m in mounts_of(volume, pid):
                     self.devs.add((volume.id, m["dev"]))
-                    kind = tuple(self._rename(o, groups) for o in m["optional"] if not o.startswith("propagate_from"))
+                    kind = tuple(rename_group(o, groups) for o in m["optional"] if not o.startswith("propagate_from"))
                     entry = (m["root"], tuple(sorted(m["options"])), kind)
                     self.mounts.setdefault((name, volume.id, m["target"]), []).append(entry)
-
-    @staticmethod
-    def _rename(optional, groups):
-        tag, _, number = optional.partition(":")
-        return f"{tag}:{groups.setdefault(number, len(groups) + 1)}"
 
     def __eq__(self, other):
         return self.mounts == other.mounts

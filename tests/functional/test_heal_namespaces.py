@@ -8,9 +8,9 @@ import subprocess
 import pytest
 
 from container import Container
-from harness import eventually
-from healing import (ENDS, Namespace, healed, healing, inside, layers, look_again, make_volume, mounts_of, place_idmapped, read,
-                     record, stay_inside, stays_the_same)
+from harness import eventually, mountinfo
+from healing import (ENDS, NAMES_STAY, Namespace, healed, healing, inside, layers, look_again, make_volume, mounts_of,
+                     place_idmapped, read, record, rename_group, stay_inside, stays_the_same)
 from mounting import bind, make_shared, umount
 
 
@@ -66,8 +66,56 @@ def test_mounts_made_in_a_container_still_reach_the_host(shared_volume):
     assert (target / "sub" / "g").read_text() == read(listener.pid, "/data/sub/g") == "below\n"
 
 
+def below(places, groups):
+    """What is mounted below a path in each namespace."""
+    return {name: [(m["target"][len(str(path)):], m["source"], m["root"], m["options"],
+                    tuple(rename_group(o, groups) for o in m["optional"] if not o.startswith("propagate_from")))
+                   for m in mountinfo(pid) if m["target"].startswith(f"{path}/")] for name, (pid, path) in places.items()}
+
+
+def test_what_is_mounted_below_peers_stays_in_all(bare_node):
+    """Unmounting a dead mount with what lies below it would take that along everywhere; mounting it on one of the new mounts would
+    mount it in all."""
+    bind(bare_node.base, bare_node.base)
+    make_shared(bare_node.base)
+    bare_node.start()
+    volume = make_volume(bare_node, attributes=NAMES_STAY)
+    target = volume.up()
+    early = Namespace(bare_node)
+    container = Container(bare_node, {"/data": (target, ["rshared"])}, propagation="rshared")
+    listener = Container(bare_node, {"/data": (target, ["rslave"])}, propagation="rslave")
+    inside(container.pid, """
+        import os
+        tmpfs('/data/sub'); os.mkdir('/data/sub/x'); tmpfs('/data/sub/x'); open('/data/sub/x/mine', 'w').write('everywhere')""")
+    inside(listener.pid, "tmpfs('/data/one'); open('/data/one/mine', 'w').write('here')")
+    places = {"staging": ("self", volume.staging), "target": ("self", target), "early": (early.pid, target),
+              "container": (container.pid, "/data"), "listener": (listener.pid, "/data")}
+    before = below(places, {})
+    assert [len(mounts) for mounts in before.values()] == [2, 2, 2, 2, 3], before
+    for end in ("abort", "abort", "kill"):
+        stays_the_same(volume, {name: pid for name, (pid, _) in places.items()}, end)
+        assert below(places, {}) == before, bare_node.plugin.text()[-3000:]
+        assert [read(pid, f"{path}/sub/x/mine") for pid, path in places.values()] == ["everywhere"] * 5
+        assert read(listener.pid, "/data/one/mine") == "here"
+        assert "was lost" not in bare_node.plugin.text()
+    inside(container.pid, "umount('/data/sub/x'); umount('/data/sub')")  # and propagation goes on as before
+    assert [len(mounts) for mounts in below(places, {}).values()] == [0, 0, 0, 0, 1]
+
+
+def test_peers_that_are_slaves_too(shared_volume):
+    volume, node = shared_volume, shared_volume.node
+    target = volume.up()
+    slave = Container(node, {"/data": (target, ["rslave"])}, propagation="rslave")
+    inside(slave.pid, "import os; make_shared('/data'); os.mkdir('/again'); bind('/data', '/again')")
+    pids = {"host": "self", "container": slave.pid}
+    assert any(len(m["optional"]) == 2 for m in mounts_of(volume, slave.pid))
+    for _ in range(2):
+        stays_the_same(volume, pids)
+        assert read(slave.pid, "/data/f") == read(slave.pid, "/again/f") == "hello\n"
+
+
 def test_peers_with_different_id_mappings(shared_volume):
-    """A copy keeps the mapping of what it is made of, for good: so the new mounts are not copied from just any peer."""
+    """A copy would keep the mapping of what it is made of, for good."""
     volume, node = shared_volume, shared_volume.node
     target = volume.up()
     namespace = Namespace(node, "--propagation", "private")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """holdfastctl swap: another version of a dataset at the same paths, while pods run."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -78,7 +79,8 @@ def test_the_old_version_outlives_a_death(node, victim):
             workers = node.workers()
             node.keeper.kill()
             for pid in workers:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it may have ended with its keeper
+                    os.kill(pid, signal.SIGKILL)
             node.start_keeper()
         else:
             node.plugin.kill()

@@ -55,8 +55,8 @@ static void append(char *text, size_t size, const char *format, ...)
 	va_end(args);
 }
 
-/* "0/10 a: 11@sub copy, 12@ drop ^9 <0 x2; ...": table/mount volume, carries, what is beneath,
- * leader, copies */
+/* "0/10 a: 11@sub copy, 12@ drop ^9 <0; ...": table/mount volume, carries, what is beneath,
+ * leader (~: its master) */
 static void render(const struct plan *plan, char *text, size_t size)
 {
 	*text = '\0';
@@ -77,9 +77,7 @@ static void render(const struct plan *plan, char *text, size_t size)
 		if (s->below)
 			append(text, size, " ^%llu", (unsigned long long)s->below->id);
 		if (s->leader >= 0)
-			append(text, size, " <%zd", s->leader);
-		if (s->copies > 0)
-			append(text, size, " x%zu", s->copies);
+			append(text, size, " %s%zd", s->is_peer ? "<" : "~", s->leader);
 	}
 }
 
@@ -316,7 +314,7 @@ static void counts_are_of_all_namespaces(void **state)
 
 static void peers_follow_the_first(void **state)
 {
-	ASSERT_PLAN("0/10 a x2; 0/11 a <0; 0/12 a <0", ROOT,
+	ASSERT_PLAN("0/10 a; 0/11 a <0; 0/12 a <0", ROOT,
 		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5),
 		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5),
 		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5));
@@ -328,27 +326,24 @@ static void peers_follow_the_first(void **state)
 /* A bind of a sub-directory is a peer of the whole, but can't be copied to it. */
 static void peers_have_to_show_what_their_leader_shows(void **state)
 {
-	ASSERT_PLAN("0/12 a x2; 0/10 a <0; 0/11 a <0", ROOT,
+	ASSERT_PLAN("0/12 a; 0/10 a <0; 0/11 a <0", ROOT,
 		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .root = "/x/y"),
 		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5, .root = "/x"),
 		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5));
-	ASSERT_PLAN("0/11 a x2; 0/10 a <0; 0/12 a; 0/13 a <0", ROOT,
+	ASSERT_PLAN("0/11 a; 0/10 a <0; 0/12 a; 0/13 a ~0", ROOT,
 		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .root = "/x/y"),
 		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5, .root = "/x"),
 		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5, .root = "/xx"),
 		    MOUNT(13, 1, "/p", "a", OLD, .master = 5, .root = "/x/z"));
 }
 
-/* Their copies would keep the mapping. */
-static void idmapped_mounts_lead_nobody(void **state)
+static void peers_that_are_slaves_too_follow_one_of_them(void **state)
 {
-	ASSERT_PLAN("0/11 a x2; 0/10 a <0; 0/12 a <0", ROOT,
-		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .idmapped = true),
-		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5),
-		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5));
-	ASSERT_PLAN("0/10 a; 0/11 a", ROOT,
-		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .idmapped = true),
-		    MOUNT(11, 1, "/n", "a", OLD, .master = 5));
+	ASSERT_PLAN("0/12 a; 0/10 a ~0; 0/11 a <1; 0/13 a ~1", ROOT,
+		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .master = 6),
+		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5, .master = 6),
+		    MOUNT(12, 1, "/o", "a", OLD, .shared = 6),
+		    MOUNT(13, 1, "/p", "a", OLD, .master = 5));
 }
 
 static void slaves_follow_their_master(void **state)
@@ -358,9 +353,9 @@ static void slaves_follow_their_master(void **state)
 	const struct mount_entry host[] = { ROOT, MOUNT(10, 1, "/m", "a", OLD, .shared = 5) };
 	const struct plan_table tables[] = { { pod, ARRAY_SIZE(pod) }, { host, ARRAY_SIZE(host) } };
 
-	assert_plan(tables, 2, "1/10 a x1; 0/20 a <0; 0/21 a");
+	assert_plan(tables, 2, "1/10 a; 0/20 a ~0; 0/21 a");
 	assert_plan((const struct plan_table[]){ tables[1], tables[0] }, 2,
-		    "0/10 a x1; 1/20 a <0; 1/21 a");
+		    "0/10 a; 1/20 a ~0; 1/21 a");
 }
 
 /* A slave may be shared, and have slaves of its own, wherever the tables have them. */
@@ -375,16 +370,16 @@ static void slaves_of_slaves_come_last(void **state)
 	assert_plan((const struct plan_table[]){ { last, ARRAY_SIZE(last) },
 						 { middle, ARRAY_SIZE(middle) },
 						 { first, ARRAY_SIZE(first) } },
-		    3, "2/10 a x1; 1/20 a <0 x1; 0/30 a <1");
+		    3, "2/10 a; 1/20 a ~0; 0/30 a ~1");
 	/* the master is not stale, or gone */
 	assert_plan((const struct plan_table[]){ { last, ARRAY_SIZE(last) },
 						 { middle, ARRAY_SIZE(middle) } },
-		    2, "1/20 a x1; 0/30 a <0");
+		    2, "1/20 a; 0/30 a ~0");
 }
 
 static void those_that_lead_each_other_are_all_exchanged(void **state)
 {
-	ASSERT_PLAN("0/11 a x1; 0/10 a <0", ROOT,
+	ASSERT_PLAN("0/11 a; 0/10 a ~0", ROOT,
 		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .master = 6),
 		    MOUNT(11, 1, "/n", "a", OLD, .shared = 6, .master = 5));
 	ASSERT_PLAN("0/10 a", ROOT, MOUNT(10, 1, "/m", "a", OLD, .shared = 5, .master = 5));
@@ -489,7 +484,7 @@ int main(void)
 		cmocka_unit_test(counts_are_of_all_namespaces),
 		cmocka_unit_test(peers_follow_the_first),
 		cmocka_unit_test(peers_have_to_show_what_their_leader_shows),
-		cmocka_unit_test(idmapped_mounts_lead_nobody),
+		cmocka_unit_test(peers_that_are_slaves_too_follow_one_of_them),
 		cmocka_unit_test(slaves_follow_their_master),
 		cmocka_unit_test(slaves_of_slaves_come_last),
 		cmocka_unit_test(those_that_lead_each_other_are_all_exchanged),
