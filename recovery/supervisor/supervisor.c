@@ -50,6 +50,7 @@ struct supervisor {
 
 	struct progress progress;
 	uint64_t source_wait_ns; /* a call to the source has been running for so long; 0: none */
+	uint64_t lost_since_ns;	 /* progress.still_since_ns of the lost requests last told of */
 
 	struct backoff backoff;
 	uint64_t down_since_ns;		/* when the last worker died */
@@ -588,11 +589,14 @@ static void note_source_wait(struct supervisor *s, uint64_t age_ns)
 /* Requests that the kernel waits for and no inbox holds: they are sent again, if that can be. */
 static void find_lost(struct supervisor *s)
 {
-	log_error("the kernel waits for requests that the worker does not have: %s",
-		  connection_can_resend(&s->connection.state)
-			  ? "they are sent again"
-			  : "this kernel can't send them again");
-	if (!connection_can_resend(&s->connection.state))
+	bool can_resend = connection_can_resend(&s->connection.state);
+
+	if (s->lost_since_ns != s->progress.still_since_ns)
+		log_error("the kernel waits for requests that the worker does not have: %s",
+			  can_resend ? "they are sent again"
+				     : "this kernel can't send them again");
+	s->lost_since_ns = s->progress.still_since_ns;
+	if (!can_resend)
 		return;
 	if (connection_resend(s->connection.dev_fd) < 0)
 		log_error("the kernel could not send them again");
