@@ -18,6 +18,7 @@
 
 #define CLIENTS_MAX 256
 #define CHECKS_PER_LIMIT 4
+#define CHECK_LIMIT_NS (2 * NSEC_PER_SEC) /* where workers may hang for as long as they like */
 #define LISTEN_PATIENCE_MS 1000
 /*
  * For a successor to have its workers started. They wait for the locks of ours; not for ever, as
@@ -595,7 +596,8 @@ static void on_check(void *context)
 
 	for (struct entry *e = k->entries; e; e = e->next)
 		supervisor_check(e->supervisor, k->hang_limit_ns);
-	loop_arm(k->loop, &k->check, clock_now_ns() + k->hang_limit_ns / CHECKS_PER_LIMIT);
+	loop_arm(k->loop, &k->check,
+		 clock_now_ns() + (k->hang_limit_ns ?: CHECK_LIMIT_NS) / CHECKS_PER_LIMIT);
 }
 
 /* Nobody else is a keeper here (run_dir.h), but one that was killed may not have ended wholly. */
@@ -691,8 +693,7 @@ int keeper_open(struct loop *loop, const struct keeper_params *params, struct ha
 	for (size_t i = 0; i < from->n_clients; i++)
 		control_server_welcome(k->server, TAKE_FD(from->clients[i]));
 	take_over(k, from);
-	if (k->hang_limit_ns)
-		on_check(k);
+	on_check(k);
 	*ret = TAKE_PTR(k);
 	return 0;
 }

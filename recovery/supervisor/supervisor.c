@@ -623,6 +623,8 @@ void supervisor_check(struct supervisor *s, uint64_t limit_ns)
 		kill_worker(s);
 		return;
 	}
+	if (limit_ns == 0)
+		return;
 	view.header = ledger_header(s->ledger);
 	if (fusectl_waiting(s->context->fusectl_fd, minor(s->connection.dev), &view.waiting) < 0)
 		view.waiting = 0;

@@ -104,8 +104,9 @@ void supervisor_stop(struct supervisor *supervisor);
 int __must_check supervisor_replace(struct supervisor *supervisor, bool planned, struct error *err);
 
 /*
- * supervisor_check - whether the worker gets on (progress.h); one that hangs for `limit_ns` is
- * killed. To be called a few times in that time.
+ * supervisor_check - whether the connection has been aborted below a worker that does not notice,
+ * and whether the worker gets on (progress.h): one that hangs for `limit_ns` is killed, 0: none is.
+ * To be called a few times in that time.
  */
 void supervisor_check(struct supervisor *supervisor, uint64_t limit_ns);
 

@@ -111,7 +111,11 @@ def test_a_hung_volume_is_no_case_for_healing(patient, node, volume):
     assert "mounted afresh" not in node.plugin.text()
 
 
-def test_an_aborted_volume_whose_worker_is_stopped_is_healed(node, volume):
+@pytest.mark.parametrize("hang_timeout", ("2s", "0"))
+def test_an_aborted_volume_whose_worker_is_stopped_is_healed(bare_node, hang_timeout):
+    bare_node.keeper.args += ["--hang-timeout", hang_timeout]
+    bare_node.start()
+    volume = make_volume(bare_node)
     target = volume.up()
     os.kill(volume.worker(), signal.SIGSTOP)
     healed(volume)
