@@ -144,9 +144,9 @@ static int take_off(const struct exchange *x, struct exchange_carry *carry)
 }
 
 /*
- * Takes the layers off, top first; then the old mount is what its path shows. What is mounted below
- * a layer goes with it, so it is copied before; what can't be is tried again by copy_nested.
- * Returns the old mount's descriptor or -errno.
+ * Takes the layers off, top first; then the old mount is what its path shows, or one that shows the
+ * same and is locked on it. What is mounted below a layer goes with it, so it is copied before; what
+ * can't be is tried again by copy_nested. Returns that mount's descriptor or -errno.
  */
 static int uncover(struct exchange *x)
 {
@@ -158,6 +158,8 @@ static int uncover(struct exchange *x)
 			r = take_off(x, carry);
 		else if (!carry->drop && carry->fd < 0)
 			(void)copy_carry(carry, true);
+		if (r == -EINVAL && carry->drop)
+			return open_entry(carry->entry, false);
 		if (r < 0)
 			return r;
 	}

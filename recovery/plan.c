@@ -114,6 +114,18 @@ static void inherit(struct view *view, ssize_t i)
 	v->buried = from->buried || (from->done && view->forest.nodes[parent].cover != i);
 }
 
+/* The mount that `live` covers is done, and what lay hidden below that one already. */
+static void mark_done(const struct planner *p, struct view *view, ssize_t live)
+{
+	const struct mount_forest *f = &view->forest;
+
+	for (ssize_t on = live, i = f->nodes[live].parent;
+	     i >= 0 && f->nodes[i].cover == on && !view->verdicts[i].done &&
+	     is_successor(p, view, live, (size_t)i);
+	     on = i, i = f->nodes[i].parent)
+		view->verdicts[i].done = true;
+}
+
 static void judge(const struct planner *p, struct view *view)
 {
 	const struct mount_forest *f = &view->forest;
@@ -125,7 +137,7 @@ static void judge(const struct planner *p, struct view *view)
 		v->old = v->volume < 0 ? -1 : plan_old_index(&p->volumes[v->volume], f->entries[i].dev);
 	}
 	for (size_t i = 0; i < f->n; i++)
-		view->verdicts[i].done = is_successor(p, view, f->nodes[i].cover, i);
+		mark_done(p, view, (ssize_t)i);
 	for (size_t top = 0; top < f->n; top++) {
 		ssize_t i = (ssize_t)top;
 

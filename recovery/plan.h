@@ -8,8 +8,8 @@
  *
  * Of mounts of one volume and directory that lie on each other the lowest is exchanged and the
  * others go; what else lies on it, and the topmost mount of each place below it, is carried along.
- * What is stale among that is found by the next look. A mount that a live one of its volume and
- * directory covers is done: it was locked (mount_namespaces(7)), and can't be taken away.
+ * What is stale among that is found by the next look. Mounts that a live one of their volume and
+ * directory covers are done: they were locked (mount_namespaces(7)), and can't be taken away.
  */
 
 #include "base/error.h"

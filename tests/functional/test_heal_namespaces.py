@@ -144,6 +144,21 @@ def test_locked_mounts_are_mounted_over_once(shared_volume, propagation):
     assert (target / "f").read_text() == "hello\n" and len(layers("self", target)) == 1
 
 
+def test_locked_layers_are_mounted_over_once(shared_volume):
+    """Who goes to a user namespace after a healing inherits two layers, and may lose neither."""
+    volume, node = shared_volume, shared_volume.node
+    target = volume.up()
+    outer = Namespace(node, "-U", "-r", "--propagation", "private")
+    healed(volume)
+    locked = Namespace(node, "-U", "-r", "--propagation", "private", inside=outer.pid)
+    assert len(layers(locked.pid, target)) == 2
+    for i in range(3):
+        healed(volume)
+        assert read(locked.pid, f"{target}/f") == read(outer.pid, f"{target}/f") == "hello\n", i
+        assert len(layers(locked.pid, target)) == 3 and len(layers(outer.pid, target)) == 2, i
+        assert healing(volume)["staleMounts"] == 0
+
+
 def test_locked_mounts_in_a_container(node, volume):
     """`unshare --user --mount` by an application."""
     container = Container(node, {"/data": (volume.up(), []), "/sub": (volume.target() / "sub", ["ro"])})

@@ -221,8 +221,6 @@ static void of_a_stack_of_ours_one_is_left(void **state)
 		    MOUNT(10, 1, "/m", "a", OLD), MOUNT(11, 10, "/m", "a", OLDER),
 		    MOUNT(12, 11, "/m", "a", OLD), FOREIGN(13, 10, "/m/x"), FOREIGN(14, 11, "/m/x"),
 		    MOUNT(15, 12, "/m/z", "b", LIVE_B));
-	ASSERT_PLAN("0/10 a: 11@ drop, 12@ drop", ROOT, MOUNT(10, 1, "/m", "a", OLD),
-		    MOUNT(11, 10, "/m", "a", OLDER), MOUNT(12, 11, "/m", "a", LIVE));
 	/* a directory of it on it: the one on top is what is seen */
 	ASSERT_PLAN("0/10 a: 11@ copy, 12@ copy", ROOT, MOUNT(10, 1, "/m", "a", OLD),
 		    MOUNT(11, 10, "/m", "a", OLD, .root = "/sub"), MOUNT(12, 11, "/m", "a", OLD));
@@ -248,6 +246,9 @@ static void what_a_live_one_covers_is_done(void **state)
 	ASSERT_PLAN("", ROOT, MOUNT(10, 1, "/m", "a", OLD), MOUNT(11, 10, "/m", "a", LIVE));
 	ASSERT_PLAN("", ROOT, MOUNT(10, 1, "/m", "a", OLD), MOUNT(11, 10, "/m", "a", LIVE),
 		    FOREIGN(12, 11, "/m"));
+	/* locked on each other: a namespace was copied after a healing */
+	ASSERT_PLAN("", ROOT, MOUNT(10, 1, "/m", "a", OLD), MOUNT(11, 10, "/m", "a", OLDER),
+		    MOUNT(12, 11, "/m", "a", LIVE));
 	/* what lies below the old one with it; below the live one things are as anywhere */
 	ASSERT_PLAN("0/13 b: 14@z copy", ROOT, MOUNT(10, 1, "/m", "a", OLD),
 		    MOUNT(11, 10, "/m", "a", LIVE), MOUNT(12, 10, "/m/x", "b", OLD_B),
