@@ -7,8 +7,7 @@ import time
 import pytest
 from container import Container
 from harness import mountinfo
-from healing import healed, inside, layers
-from test_heal import make_volume, volume  # noqa: F401
+from healing import NAMES_STAY, healed, inside, make_volume
 
 CASES = {
     # two layers of the volume, with something mounted below the upper one, and below the lower
@@ -26,8 +25,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_layers(node, volume, case):  # noqa: F811
+def test_layers(node, case):
     code, files = CASES[case]
+    volume = make_volume(node, attributes=NAMES_STAY)
     container = Container(node, {"/data": (volume.up(), [])})
     inside(container.pid, "import os\n" + "\n".join(line.strip() for line in code.splitlines()))
     for _ in range(2):
@@ -38,7 +38,6 @@ def test_layers(node, volume, case):  # noqa: F811
         assert "was lost" not in log and "stays" not in log, log
     for path, text in files.items():
         assert container.exec("cat", path) == text
-    print("\n".join(f'{m["id"]} {m["parent"]} {m["target"]} {m["source"]} {m["dev"]}' if "id" in m else str(m) for m in mountinfo(container.pid) if "/data" in m["target"]))
 
 
 def test_a_directory_of_the_node_below_a_volume_stays(node):
