@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers: what a path shows before a healing, it shows after it."""
 
-import os
 import time
 
 import pytest
