@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import uuid
 
 import pytest
 
@@ -27,12 +28,17 @@ def swap(node, volume, source):
     return said.stdout
 
 
+def unique():
+    """A volume's id that is nobody else's on this machine: what is stale is looked for in all mount namespaces."""
+    return f"data-{uuid.uuid4().hex[:8]}"
+
+
 @pytest.fixture
 def versions(node):
     """Two versions of a dataset, and a volume of the first."""
     node.make_source("v1", {"name": "one", "sub/name": "sub one", "only-1": "x", "big": b"1" * BIG})
     node.make_source("v2", {"name": "two", "sub/name": "sub two", "big": b"2" * BIG})
-    return node.volume("data", node.sources / "v1", access=READ_WRITE)
+    return node.volume(unique(), node.sources / "v1", access=READ_WRITE)
 
 
 def test_a_running_container_sees_the_new_version_at_once(node, versions):
@@ -56,7 +62,7 @@ def test_an_open_file_stays_on_the_old_version_until_it_is_closed(node, versions
     with open(target / "big", "rb", buffering=0) as f:
         swap(node, versions, node.sources / "v2")
         old = [v for v in node.status() if v != versions.id]
-        assert len(old) == 1 and old[0].endswith(":data")
+        assert len(old) == 1 and old[0].endswith(f":{versions.id}")
         for offset in (0, BIG - 4096):
             assert os.pread(f.fileno(), 4096, offset) == b"1" * 4096
         assert (target / "big").read_bytes() == b"2" * BIG
@@ -68,7 +74,7 @@ def test_an_open_file_stays_on_the_old_version_until_it_is_closed(node, versions
 def test_the_old_version_outlives_a_death(node, victim):
     node.make_source("v1", {"big": b"1" * BIG})
     node.make_source("v2", {"big": b"2" * BIG})
-    volume = node.volume("data", node.sources / "v1", access=READ_WRITE, attributes={"mode": "worker"})
+    volume = node.volume(unique(), node.sources / "v1", access=READ_WRITE, attributes={"mode": "worker"})
     target = volume.up()
     with open(target / "big", "rb", buffering=0) as f:
         swap(node, volume, node.sources / "v2")
