@@ -159,7 +159,8 @@ def test_a_hundred_handovers_under_load(upgrade, volume):
     os.close(log)
     written = (node.sources / "data" / "log").read_bytes()
     assert written == b"".join(b"%07d\n" % i for i in range(load.done[2]))
-    assert volume.status()["restarts"] == 100 and os.stat(target).st_dev == dev
+    complaints = [line for line in text_of(node).splitlines() if "level=warning" in line or "level=error" in line]
+    assert volume.status()["restarts"] == 100 and os.stat(target).st_dev == dev, "\n".join(complaints)
     pauses = sorted(int(ms) for ms in re.findall(r"new worker serves after (\d+) ms", text_of(node)))
     print(f"\n{len(pauses)} handovers: p50 {pauses[len(pauses) // 2]} ms, max {pauses[-1]} ms until the next worker serves; "
           f"slowest open+read+close {slowest[0] * 1000:.0f} ms; calls: {load.done}")
