@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "mount/uapi.h"
 
@@ -35,20 +36,16 @@ static int add(struct list *list, int ns_fd, bool own)
 {
 	_cleanup_close_ int fd = ns_fd;
 	struct stat st;
+	void *items;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (has(list, st.st_ino))
 		return 0;
-	if (list->n == list->room) {
-		size_t room = MAX_OF(list->room * 2, 64U);
-		void *items = reallocarray(list->items, room, sizeof(*list->items));
-
-		if (!items)
-			return -ENOMEM;
-		list->items = items;
-		list->room = room;
-	}
+	items = array_grow(list->items, list->n, &list->room, sizeof(*list->items));
+	if (!items)
+		return -ENOMEM;
+	list->items = items;
 	list->items[list->n++] = (struct mount_namespace){ TAKE_FD(fd), st.st_ino, own };
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/socket.h"
@@ -374,6 +375,7 @@ int keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret,
 
 	while (r >= 0) {
 		struct control_reply reply;
+		void *more;
 
 		r = read_reply(&call, &reply, err);
 		if (r < 0)
@@ -383,15 +385,10 @@ int keeper_list(const char *run_dir, int timeout_ms, struct volume_status **ret,
 			*ret_n = n;
 			return 0;
 		}
-		if (n == room) {
-			struct volume_status *more;
-
-			room = MAX_OF(room * 2, (size_t)16);
-			more = reallocarray(list, room, sizeof(*list));
-			if (!more)
-				return error_errno(err, -ENOMEM, "list of volumes");
-			list = more;
-		}
+		more = array_grow(list, n, &room, sizeof(*list));
+		if (!more)
+			return error_errno(err, -ENOMEM, "list of volumes");
+		list = more;
 		list[n++] = reply.status;
 	}
 	return r;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "mount/forest.h"
 #include "mount/tree.h"
 
@@ -184,16 +185,12 @@ static const char *below(const struct mount_entry *e, const struct mount_entry *
 static int add_carry(struct planner *p, const struct plan_carry *carry)
 {
 	struct plan *plan = p->plan;
+	void *carries =
+		array_grow(plan->carries, plan->n_carries, &p->room_carries, sizeof(*carry));
 
-	if (plan->n_carries == p->room_carries) {
-		size_t room = MAX_OF(p->room_carries * 2, 16U);
-		void *carries = reallocarray(plan->carries, room, sizeof(*plan->carries));
-
-		if (!carries)
-			return -ENOMEM;
-		plan->carries = carries;
-		p->room_carries = room;
-	}
+	if (!carries)
+		return -ENOMEM;
+	plan->carries = carries;
 	plan->carries[plan->n_carries++] = *carry;
 	return 0;
 }
@@ -265,16 +262,11 @@ static int carry_all(struct planner *p, struct view *view, ssize_t old)
 static int add_step(struct planner *p, const struct plan_step *step)
 {
 	struct plan *plan = p->plan;
+	void *steps = array_grow(plan->steps, plan->n_steps, &p->room_steps, sizeof(*step));
 
-	if (plan->n_steps == p->room_steps) {
-		size_t room = MAX_OF(p->room_steps * 2, 16U);
-		void *steps = reallocarray(plan->steps, room, sizeof(*plan->steps));
-
-		if (!steps)
-			return -ENOMEM;
-		plan->steps = steps;
-		p->room_steps = room;
-	}
+	if (!steps)
+		return -ENOMEM;
+	plan->steps = steps;
 	plan->steps[plan->n_steps++] = *step;
 	return 0;
 }
