@@ -2,6 +2,8 @@
 #include "csi/endpoint.h"
 
 #include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "base/socket.h"
@@ -35,10 +37,21 @@ int endpoint_path(const char *what, const char *text, const char **ret, struct e
 	return 0;
 }
 
+static int make_parent(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *parent = slash ? strndup(path, (size_t)(slash - path)) : NULL;
+
+	return parent && mkdir(parent, 0750) == 0 ? 0 : -ENOENT;
+}
+
 int endpoint_listen(const char *path, int *ret_fd, struct error *err)
 {
 	int fd = socket_listen_stream(path, err);
 
+	/* kubelet makes "plugins", and each plugin its own directory in it */
+	if (fd == -ENOENT && make_parent(path) >= 0)
+		fd = socket_listen_stream(path, err);
 	if (fd == -ENOENT || fd == -ENOTDIR)
 		return error_set(err, ERROR_PRECONDITION, fd,
 				 "%s: the socket's directory does not exist; create it, or mount "

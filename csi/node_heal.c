@@ -185,13 +185,13 @@ static void tell(const struct patient *p, const struct nsmount_volume *v, uint64
 
 	if (p->was_dead || v->exchanged > 0)
 		log_notice("volume %s%s in %llu ms: %u mounts exchanged", id,
-			   p->was_dead ? " was healed" : "", (unsigned long long)pause_ms,
+			   p->was_dead ? " was healed" : " shows its connection", (unsigned long long)pause_ms,
 			   v->exchanged);
 	if (v->counts.stale > v->counts.hidden)
 		log_error("volume %s: %u stale mounts stay: %s", id,
 			  v->counts.stale - v->counts.hidden,
 			  *v->failure ? v->failure : "they have come just now");
-	if (v->files > 0 && v->files != p->record->healing.stale_files)
+	if (v->files > p->record->healing.stale_files)
 		log_warning("volume %s: %u open files and directories stay on an earlier connection "
 			    "until they are closed; where that has ended they give ENOTCONN",
 			    id, v->files);

@@ -9,6 +9,7 @@
 #include "csi/node_recover.h"
 
 #define HEALING_PATIENCE_MS 5000
+#define CALL_PATIENCE_MS 1000
 #define LOOK_AGAIN_US 2000
 
 static void recover(struct node_service *service)
@@ -22,16 +23,19 @@ static void recover(struct node_service *service)
 	(void)pthread_rwlock_unlock(&service->gate);
 }
 
-/* It is being healed, and that is soon done: kubelet would come again only after a pause. */
+/* Whoever has it is soon done, mostly: kubelet would come again only after a pause, which doubles. */
 static int take_volume(struct node_service *service, const struct call *call, const char *id,
 		       struct volume_lock **ret, struct error *err)
 {
-	uint64_t due_ns = clock_now_ns() + HEALING_PATIENCE_MS * NSEC_PER_MSEC;
+	uint64_t began_ns = clock_now_ns();
 
 	for (;;) {
 		int r = volume_lock_take(service->locks, id, ret, err);
+		uint64_t patience_ms =
+			service->healing > 0 ? HEALING_PATIENCE_MS : CALL_PATIENCE_MS;
 
-		if (r != -EBUSY || !call || service->healing == 0 || clock_now_ns() > due_ns ||
+		if (r != -EBUSY || !call ||
+		    clock_now_ns() > began_ns + patience_ms * NSEC_PER_MSEC ||
 		    call_check(call, NULL) < 0)
 			return r;
 		(void)usleep(LOOK_AGAIN_US);

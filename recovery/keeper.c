@@ -546,7 +546,10 @@ static void on_request(void *context, struct control_client *client,
 	else
 		r = replace(k, client, request, &err);
 	if (r < 0) {
-		log_warning("request refused: %s", err.text);
+		if (err.kind == ERROR_NOT_FOUND) /* an answer like others, to one that asks */
+			log_info("request refused: %s", err.text);
+		else
+			log_warning("request refused: %s", err.text);
 		control_client_fail(client, &err);
 	}
 }

@@ -100,10 +100,19 @@ static uint64_t served(const struct ledger_header *header)
 	return n;
 }
 
+/* Since when the thread has had its request in hand, 0: it has none. The worker goes on while we look. */
+static uint64_t in_hand_since(const struct ledger_thread *thread)
+{
+	uint64_t since_ns = 0;
+
+	if (atomic_load_explicit(&thread->unique, memory_order_acquire) != 0)
+		since_ns = atomic_load(&thread->since_ns);
+	return since_ns;
+}
+
 static bool is_in_hand(const struct ledger_thread *thread)
 {
-	return atomic_load_explicit(&thread->unique, memory_order_acquire) != 0 &&
-	       atomic_load(&thread->since_ns) != 0;
+	return in_hand_since(thread) != 0;
 }
 
 static bool has_unread(const struct progress_view *v)
@@ -116,14 +125,14 @@ static bool has_unread(const struct progress_view *v)
 /* A thread whose request is old: what it is in. One that wants to run and does not get to is slow.
  */
 static enum progress_verdict judge_thread(const struct progress *p, const struct progress_view *v,
-					  const struct ledger_thread *thread,
+					  const struct ledger_thread *thread, uint64_t since_ns,
 					  struct progress_report *ret)
 {
 	char line[256];
 
 	ret->tid = atomic_load(&thread->tid);
 	ret->opcode = atomic_load(&thread->opcode);
-	ret->age_ns = v->now_ns - atomic_load(&thread->since_ns);
+	ret->age_ns = v->now_ns - since_ns;
 	ret->state = thread_state(v->pid, ret->tid);
 	if (ret->state == 'T' || ret->state == 't')
 		return PROGRESS_HUNG;
@@ -147,12 +156,15 @@ static enum progress_verdict judge_old(const struct progress *p, const struct pr
 
 	for (size_t i = 0; i < LEDGER_MAX_INBOXES; i++) {
 		const struct ledger_thread *thread = &v->header->threads[i];
+		uint64_t since_ns = in_hand_since(thread);
 		struct progress_report report;
 		enum progress_verdict verdict;
 
-		if (!is_in_hand(thread) || v->now_ns < atomic_load(&thread->since_ns) + v->limit_ns)
+		if (since_ns == 0 || v->now_ns < since_ns + v->limit_ns)
 			continue;
-		verdict = judge_thread(p, v, thread, &report);
+		verdict = judge_thread(p, v, thread, since_ns, &report);
+		if (in_hand_since(thread) != since_ns) /* what we saw is of another request */
+			continue;
 		if (result == verdict && report.age_ns <= ret->age_ns)
 			continue;
 		if (result == PROGRESS_SLOW && verdict == PROGRESS_HUNG)
@@ -211,9 +223,11 @@ enum progress_verdict progress_look(struct progress *p, const struct progress_vi
 	verdict = judge_old(p, v, ret);
 	if (verdict != PROGRESS_FINE || v->now_ns < p->still_since_ns + v->limit_ns)
 		return verdict;
-	if (unread && !in_hand)
-		return judge_unread(v, ret);
-	return in_hand || unread ? PROGRESS_FINE : judge_missing(v, ret);
+	if (in_hand)
+		return PROGRESS_FINE;
+	verdict = unread ? judge_unread(v, ret) : judge_missing(v, ret);
+	ret->age_ns = v->now_ns - p->still_since_ns;
+	return verdict;
 }
 
 /* The kernel looks every 15 s, so a request may be ended as soon as it is that much younger. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Node service as kubelet calls it: stage, publish, stats, unpublish, unstage."""
 
+import concurrent.futures
 import os
 import random
 import signal
@@ -392,6 +393,17 @@ def test_publish_does_not_hide_files(node, volume):
     assert (target / "precious").read_text() == "x"
     (target / "precious").unlink()
     volume.publish()  # an empty directory may be there
+
+
+def test_many_pods_of_one_volume_go_at_once(node, volume):
+    """A refusal would cost each of them kubelet's next pause."""
+    volume.stage()
+    pods = [f"pod-{i}" for i in range(16)]
+    for call in (volume.publish, volume.unpublish):
+        with concurrent.futures.ThreadPoolExecutor(len(pods)) as pool:
+            list(pool.map(call, pods))
+    volume.unstage()
+    node.is_clean()
 
 
 def test_two_calls_at_once_on_one_volume(node, volume):

@@ -258,11 +258,21 @@ def test_a_file_in_the_sockets_place_is_left_alone(plugin):
 
 
 def test_a_missing_directory_is_named(plugin, tmp_path):
-    args = plugin.plugin_args("--endpoint", f"unix://{plugin.base}/none/csi.sock", "--run-dir", tmp_path / "run")
+    args = plugin.plugin_args("--endpoint", f"unix://{plugin.base}/none/deeper/csi.sock", "--run-dir", tmp_path / "run")
     other = Daemon("holdfast-csi", args, tmp_path / "log").start()
     assert other.process.wait(20) == 1
-    assert f"{plugin.base}/none/csi.sock" in other.text()
+    assert f"{plugin.base}/none/deeper/csi.sock" in other.text()
     assert "directory does not exist" in other.text()
+
+
+def test_the_directory_of_the_socket_is_made(bare_node, tmp_path):
+    """kubelet makes "plugins", and not what is in it."""
+    args = bare_node.plugin_args("--endpoint", f"unix://{bare_node.base}/new/csi.sock")
+    other = Daemon("holdfast-csi", args, tmp_path / "log").start()
+    eventually((bare_node.base / "new" / "csi.sock").is_socket, what="the socket")
+    assert (bare_node.base / "new").stat().st_mode & 0o777 == 0o750
+    other.process.terminate()
+    assert other.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
