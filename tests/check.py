@@ -30,10 +30,10 @@ KERNELS = ("6.1", "6.12")
 ON_KERNELS = [f"functional/test_{name}.py" for name in ("takeover", "container", "heal", "keeper", "node", "escrow", "memory",
                                                         "heal_namespaces", "heal_layers", "swap", "handover")]
 # what a kernel does not have: mounting beneath (6.5), mappings of ids on FUSE mounts and a list of all mount namespaces (6.12); an
-# end for requests that take too long, and telling what a mount's mapping of ids is (6.15)
+# end for requests that take too long, and telling what a mount's mapping of ids is (6.15); the guests have cgroup version 2 alone
 LACKS = {"6.1": "not (test_heal and (mapping or user_namespace)) and not namespace_without_a_process and not under_readers "
-                "and not before_the_kernel_ends",
-         "6.12": "not (test_heal and mappings) and not before_the_kernel_ends"}
+                "and not before_the_kernel_ends and not same_cgroup",
+         "6.12": "not (test_heal and mappings) and not before_the_kernel_ends and not same_cgroup"}
 ON_OLDEST = [*ON_KERNELS[:3], "-k", f"not immutable and {LACKS['6.1']}"]
 
 
