@@ -14,8 +14,6 @@
 #include "mount/path.h"
 #include "mount/tree.h"
 
-#define LOOKS_MAX 4 /* at a volume that dies again and again while it is being healed */
-
 static int keeper_ms(const struct call *call, int max)
 {
 	return call ? call_remaining_ms(call, max) : max;
@@ -115,12 +113,8 @@ static int look(struct node_service *s, const struct call *call, struct record *
 		int *ret_mount_fd, struct error *err)
 {
 	struct error why = ERROR_INIT;
-	int r = -ENOTCONN;
+	int r = look_once(s, call, record, ret_mount_fd, &why);
 
-	for (int i = 0; r == -ENOTCONN && i < LOOKS_MAX; i++) {
-		why = (struct error)ERROR_INIT;
-		r = look_once(s, call, record, ret_mount_fd, &why);
-	}
 	if (r == -ENOTCONN) /* whoever calls again finds it healed */
 		return error_set(err, ERROR_UNAVAILABLE, -EAGAIN,
 				 "its connection ended again while it was being healed");
