@@ -150,7 +150,8 @@ def test_a_worker_that_takes_too_much_is_killed_and_taken_over(keeper):
     assert volume.reason == "killed by the out-of-memory killer at its limit of 32Mi"
     assert (volume.restarts, volume.oom_kills_recent) == (1 + volume.oom_kills, volume.oom_kills)
     status = keeper.node.status()["v1"]
-    assert status["oomKills"] == volume.oom_kills and status["memoryLimit"] == LIMIT
+    # the next worker may have come to the limit meanwhile
+    assert volume.oom_kills <= status["oomKills"] <= keeper.volume().oom_kills and status["memoryLimit"] == LIMIT
     assert "out-of-memory killer at its limit" in ctl(keeper, "status").stdout
 
 
