@@ -270,7 +270,7 @@ def test_a_death_over_what_the_kernel_forgets(bare_node, mode, opcode, n, point)
 
 def poison(rig, directory, how="abort"):
     """A SETATTR whose every worker dies over it; what the caller gets."""
-    rig.crash_at(*[f"after-read {crash_cases.SETATTR} {how}"] * 20)
+    rig.crash_at(*[f"after-read {crash_cases.SETATTR} {how}"] * 200)
     result = outcome(os.chmod, directory / "f", 0o600)
     rig.crash_file.unlink()
     return result
