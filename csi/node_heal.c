@@ -160,7 +160,7 @@ static bool has_earlier_connections(const struct ward *w)
 	return false;
 }
 
-/* A place that hangs is left alone, and the rest begun anew. */
+/* Where it hung or died is told by then, and the rest is begun anew. */
 static int exchange(struct ward *w, struct error *err)
 {
 	int r;
@@ -172,7 +172,7 @@ static int exchange(struct ward *w, struct error *err)
 	while (r >= 0) {
 		fill_job(w);
 		r = nsmount_exchange(w->service->nsmount, &w->job, err);
-		if (r != -ETIMEDOUT)
+		if (r <= 0)
 			return r;
 		r = fetch_mounts(w, err);
 	}

@@ -29,7 +29,7 @@ struct nsmount_request {
 	uint32_t version;
 	uint32_t n_volumes, n_skips;
 	uint32_t reserved;
-	struct nsmount_place skips[NSMOUNT_SKIPS_MAX]; /* where an earlier process hung */
+	struct nsmount_place skips[NSMOUNT_SKIPS_MAX]; /* where an earlier process hung or died */
 	struct plan_volume volumes[];
 };
 

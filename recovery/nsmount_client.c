@@ -17,6 +17,8 @@
 #define PLACE_MS 2000	 /* for one place: more than that hangs */
 #define SILENCE_MS 15000 /* between two reports otherwise */
 
+enum { AGAIN = 1 };
+
 struct nsmount_client {
 	pthread_mutex_t turn;
 	pid_t *stuck; /* killed, and not dead yet: in a call that the kernel does not interrupt */
@@ -133,8 +135,8 @@ static bool take(struct nsmount_job *job, const struct nsmount_report *report, i
 	struct nsmount_volume *volume;
 
 	if (report->event == NSMOUNT_END) {
-		*ret_code = report->code;
-		if (report->code != 0)
+		*ret_code = MIN_OF(report->code, 0);
+		if (report->code < 0)
 			(void)error_set(err, ERROR_INTERNAL, report->code, PROGRAM ": %s",
 					report->text);
 		return true;
@@ -151,32 +153,57 @@ static bool take(struct nsmount_job *job, const struct nsmount_report *report, i
 	return false;
 }
 
-/* The place is left alone from now on. */
-static int give_up_place(struct nsmount_job *job, const struct nsmount_report *begun,
+/* The place is left alone from now on. `why` reads on after "the way to" it. */
+static int give_up_place(struct nsmount_job *job, const struct nsmount_report *begun, const char *why,
 			 struct error *err)
 {
-	if (begun->event != NSMOUNT_BEGIN || job->n_skips == NSMOUNT_SKIPS_MAX)
-		return error_set(err, ERROR_TIMEOUT, -EIO, PROGRAM " hangs");
+	if (job->n_skips == NSMOUNT_SKIPS_MAX)
+		return error_set(err, ERROR_INTERNAL, -EIO,
+				 PROGRAM " hangs or dies in more than %d places",
+				 NSMOUNT_SKIPS_MAX);
 	job->skips[job->n_skips++] = begun->place;
 	if (begun->volume < job->n)
 		(void)snprintf(job->volumes[begun->volume].failure,
-			       sizeof(job->volumes[begun->volume].failure),
-			       "the way to %.400s hangs", begun->path);
-	log_error("the way to %s in mount namespace %llu hangs; its stale mount stays", begun->path,
-		  (unsigned long long)begun->place.ns_id);
-	return error_set(err, ERROR_TIMEOUT, -ETIMEDOUT, "the way to %s hangs", begun->path);
+			       sizeof(job->volumes[begun->volume].failure), "the way to %.400s %s",
+			       begun->path, why);
+	log_error("the way to %s in mount namespace %llu %s; its stale mount stays", begun->path,
+		  (unsigned long long)begun->place.ns_id, why);
+	return AGAIN;
 }
 
-static int listen_to(struct nsmount_job *job, int fd, struct error *err)
+static bool is_same_place(const struct nsmount_place *a, const struct nsmount_place *b)
+{
+	return a->ns_id == b->ns_id && a->mount_id == b->mount_id;
+}
+
+/* Somebody killed it, most likely, and it can go on. Should it be the place, all others come first. */
+static int note_death(struct nsmount_job *job, const struct nsmount_report *begun, struct error *err)
+{
+	if (is_same_place(&job->died_at, &begun->place) || job->n_deaths == NSMOUNT_SKIPS_MAX)
+		return give_up_place(job, begun, "ends " PROGRAM, err);
+	job->died_at = begun->place;
+	job->n_deaths++;
+	log_warning(PROGRAM " ended early, at %s in mount namespace %llu: once more", begun->path,
+		    (unsigned long long)begun->place.ns_id);
+	return AGAIN;
+}
+
+static int listen_to(struct nsmount_job *job, int fd, bool *ret_hangs, struct error *err)
 {
 	struct nsmount_report report = { 0 }, last = { 0 };
 	int code = 0;
 
 	for (;;) {
-		int r = receive(fd, last.event == NSMOUNT_BEGIN ? PLACE_MS : SILENCE_MS, &report);
+		bool is_at_place = last.event == NSMOUNT_BEGIN;
+		int r = receive(fd, is_at_place ? PLACE_MS : SILENCE_MS, &report);
 
+		*ret_hangs = r == -ETIMEDOUT;
+		if (r == -ETIMEDOUT && is_at_place)
+			return give_up_place(job, &last, "hangs", err);
 		if (r == -ETIMEDOUT)
-			return give_up_place(job, &last, err);
+			return error_set(err, ERROR_TIMEOUT, -EIO, PROGRAM " hangs");
+		if (r == -EPIPE && is_at_place)
+			return note_death(job, &last, err);
 		if (r < 0)
 			return error_errno(err, r, PROGRAM " ended early");
 		if (take(job, &report, &code, err))
@@ -205,6 +232,7 @@ static int run(struct nsmount_client *client, struct nsmount_job *job, struct er
 {
 	_cleanup_close_ int in = -EBADF, out = -EBADF;
 	int r = fd_pipe(&in, &out);
+	bool hangs = false;
 	pid_t pid;
 
 	if (r < 0)
@@ -213,8 +241,8 @@ static int run(struct nsmount_client *client, struct nsmount_job *job, struct er
 	if (r < 0)
 		return error_errno(err, r, "start " PROGRAM);
 	close_fd(&out);
-	r = listen_to(job, in, err);
-	end(client, pid, r == -ETIMEDOUT || r == -EIO);
+	r = listen_to(job, in, &hangs, err);
+	end(client, pid, hangs);
 	return r;
 }
 

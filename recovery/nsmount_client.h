@@ -24,8 +24,9 @@ struct nsmount_volume {
 struct nsmount_job {
 	struct nsmount_volume *volumes; /* borrowed */
 	size_t n;			/* at most NSMOUNT_VOLUMES_MAX */
-	struct nsmount_place skips[NSMOUNT_SKIPS_MAX];
-	uint32_t n_skips;
+	/* where it hung, or died for the second time; where it died last */
+	struct nsmount_place skips[NSMOUNT_SKIPS_MAX], died_at;
+	uint32_t n_skips, n_deaths;
 };
 
 struct nsmount_client;
@@ -35,10 +36,10 @@ struct nsmount_client *nsmount_client_new(void);
 void nsmount_client_free(struct nsmount_client *client); /* NULL is fine */
 
 /*
- * nsmount_exchange - exchange what is stale of the job's volumes; each place is logged. -ETIMEDOUT
- * (ERROR_TIMEOUT): a place hung and is among the job's skips now; to go on, call again with new
- * mounts. Any thread may call. Returns 0 or -errno with *err set; single places that failed are no
- * error.
+ * nsmount_exchange - exchange what is stale of the job's volumes; each place is logged. Any thread
+ * may call. Returns 0, or 1 when it hung or died at a place, which the job knows now: to go on, call
+ * again with new mounts, which comes to an end; or -errno with *err set. Single places that failed
+ * are no error.
  */
 int __must_check nsmount_exchange(struct nsmount_client *client, struct nsmount_job *job,
 				  struct error *err);

@@ -16,6 +16,18 @@ NAMESPACES = ("pid", "ipc", "uts", "mount", "network")
 KERNEL_NAMES = {"pid": "pid", "ipc": "ipc", "uts": "uts", "mount": "mnt", "network": "net"}
 
 
+def namespace_of(pid, kind):
+    """None if it has ended, or is not ours to look into."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return None
+
+
+def processes_in(pid_namespace):
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and namespace_of(entry, "pid") == pid_namespace]
+
+
 class Container:
     """Started at once; its first process sleeps, exec() runs commands in it."""
 
@@ -25,6 +37,7 @@ class Container:
         namespace; read_only: its root file system; share: {kind of namespace: pid of whoever has it};
         propagation: of its root, which decides what binds of the host's mounts belong to."""
         self.runtime, self.id = runtime, f"hf-{uuid.uuid4().hex[:8]}"
+        self.shares_pids = "pid" in (share or {})
         self.bundle = pathlib.Path(node.base) / "containers" / self.id
         self.state = pathlib.Path(node.base) / "containers" / "state"
         self._make_rootfs([to for to, (source, _) in mounts.items() if pathlib.Path(source).is_dir()])
@@ -89,17 +102,8 @@ class Container:
 
     def others(self):
         """Pids of processes in mount namespaces that they made in the container."""
-        def namespaces(pid):
-            return [os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("pid", "mnt")]
-
-        found, (pids, mounts) = [], namespaces(self.pid)
-        for entry in os.listdir("/proc"):
-            try:
-                if entry.isdigit() and namespaces(entry)[0] == pids and namespaces(entry)[1] != mounts:
-                    found.append(int(entry))
-            except OSError:  # it has just ended, or is not ours to look into
-                pass
-        return found
+        mounts = namespace_of(self.pid, "mnt")
+        return [pid for pid in processes_in(namespace_of(self.pid, "pid")) if namespace_of(pid, "mnt") not in (mounts, None)]
 
     def exec(self, *command, timeout=30, user="0:0"):
         """Run a command in the container; its standard output. Fails the test if the command fails."""
@@ -120,6 +124,10 @@ class Container:
         self._run("resume", self.id)
 
     def remove(self):
+        """With all its processes: the runtimes wait for the first one alone."""
+        is_there = (self.state / self.id).exists() and not self.shares_pids
+        pids = namespace_of(self.pid, "pid") if is_there else None
         subprocess.run([*self._command(), "delete", "--force", self.id], timeout=60,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         eventually(lambda: not (self.state / self.id).exists(), what="the container to go")
+        eventually(lambda: not pids or not processes_in(pids), what="its processes to go")

@@ -37,7 +37,7 @@ def listens(path):
 
 
 def eventually(condition, timeout=20.0, what="condition"):
-    """Wait until condition() is true; its value is returned."""
+    """Wait until condition() is true; its value is returned. `what` lacked otherwise: a text, or what makes one by then."""
     timeout *= PATIENCE
     end = time.monotonic() + timeout
     while True:
@@ -45,7 +45,7 @@ def eventually(condition, timeout=20.0, what="condition"):
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {timeout} s")
+            raise AssertionError(f"{what() if callable(what) else what}: not within {timeout} s")
         time.sleep(0.005)
 
 

@@ -169,7 +169,7 @@ def healed(volume, end="abort"):
     """End the connection, and wait until the plugin says that the volume is healed."""
     before = healing(volume)["healings"]
     ENDS[end](volume)
-    eventually(lambda: healing(volume)["healings"] > before, what=f"healing: {volume.node.plugin.text()[-1500:]}")
+    eventually(lambda: healing(volume)["healings"] > before, what=lambda: f"healing: {volume.node.plugin.text()[-1500:]}")
 
 
 def look_again(volume):

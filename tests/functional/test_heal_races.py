@@ -49,7 +49,7 @@ def aborting(volume, pause=0.05):
 def ends_well(volume, containers):
     """No container is left with a stale mount, or with more than one."""
     for c, path in containers:
-        eventually(lambda: reads(c, f"{path}/f") == "hello\n", what=f"{path} in {c}: {volume.node.plugin.text()[-2000:]}")
+        eventually(lambda: reads(c, f"{path}/f") == "hello\n", what=lambda: f"{path} in {c}: {volume.node.plugin.text()[-2000:]}")
     eventually(lambda: healing(volume)["staleMounts"] == 0, what="the record")
     for c, path in containers:
         assert len(layers(c, path)) == 1
