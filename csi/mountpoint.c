@@ -189,8 +189,8 @@ int mountpoint_attach(const struct mountpoint *m, int mount_fd, int dir_fd, uint
 		      struct error *err)
 {
 	struct error undo = ERROR_INIT;
-	int r = mount_set_attr(mount_fd, flags | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, MOUNT_ATTR_ALL & ~(uint64_t)MOUNT_ATTR_NOSYMFOLLOW,
-			       0, err);
+	int r = mount_set_attr(mount_fd, flags | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+			       MOUNT_ATTR_ALL & ~(uint64_t)MOUNT_ATTR_NOSYMFOLLOW, 0, err);
 
 	if (r >= 0)
 		r = mount_attach(mount_fd, dir_fd, err);

@@ -31,7 +31,7 @@ struct ward {
 	const struct call *call;
 	struct patient *patients;
 	size_t n;
-	struct nsmount_job job; /* of those that live */
+	struct nsmount_job job;	      /* of those that live */
 	struct volume_status *served; /* the keeper's volumes, those that were swapped among them */
 	size_t n_served;
 	struct error *err;
@@ -82,8 +82,8 @@ static int seed(struct ward *w, struct patient *p, struct error *err)
 static int revive(struct ward *w, struct patient *p, struct error *err)
 {
 	struct volume_status status;
-	int r = node_volume_ask(w->service, NODE_KEEPER_LOOK_MS, p->record->config.id,
-				&p->mount_fd, &status, err);
+	int r = node_volume_ask(w->service, NODE_KEEPER_LOOK_MS, p->record->config.id, &p->mount_fd,
+				&status, err);
 
 	if (r < 0)
 		return r;
@@ -185,16 +185,17 @@ static void tell(const struct patient *p, const struct nsmount_volume *v, uint64
 
 	if (p->was_dead || v->exchanged > 0)
 		log_notice("volume %s%s in %llu ms: %u mounts exchanged", id,
-			   p->was_dead ? " was healed" : " shows its connection", (unsigned long long)pause_ms,
-			   v->exchanged);
+			   p->was_dead ? " was healed" : " shows its connection",
+			   (unsigned long long)pause_ms, v->exchanged);
 	if (v->counts.stale > v->counts.hidden)
 		log_error("volume %s: %u stale mounts stay: %s", id,
 			  v->counts.stale - v->counts.hidden,
 			  *v->failure ? v->failure : "they have come just now");
 	if (v->files > p->record->healing.stale_files)
-		log_warning("volume %s: %u open files and directories stay on an earlier connection "
-			    "until they are closed; where that has ended they give ENOTCONN",
-			    id, v->files);
+		log_warning(
+			"volume %s: %u open files and directories stay on an earlier connection "
+			"until they are closed; where that has ended they give ENOTCONN",
+			id, v->files);
 }
 
 /*

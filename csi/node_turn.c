@@ -2,7 +2,6 @@
 #include "csi/node_turn.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -10,7 +9,7 @@
 
 #define HEALING_PATIENCE_MS 5000
 #define CALL_PATIENCE_MS 1000
-#define LOOK_AGAIN_US 2000
+#define LOOK_AGAIN_MS 20 /* whether the caller still waits */
 
 static void recover(struct node_service *service)
 {
@@ -23,23 +22,33 @@ static void recover(struct node_service *service)
 	(void)pthread_rwlock_unlock(&service->gate);
 }
 
-/* Whoever has it is soon done, mostly: kubelet would come again only after a pause, which doubles. */
-static int take_volume(struct node_service *service, const struct call *call, const char *id,
-		       struct volume_lock **ret, struct error *err)
+static bool may_wait(const struct node_service *service, const struct call *call, uint64_t began_ns)
+{
+	uint64_t patience_ms = service->healing > 0 ? HEALING_PATIENCE_MS : CALL_PATIENCE_MS;
+
+	return call && clock_now_ns() < began_ns + patience_ms * NSEC_PER_MSEC &&
+	       call_check(call, NULL) >= 0;
+}
+
+/* Whoever has it is soon done, mostly: kubelet would come again only after a pause, which doubles.
+ */
+static int take(struct node_service *service, const struct call *call, const char *name,
+		struct volume_lock **ret, struct error *err)
 {
 	uint64_t began_ns = clock_now_ns();
+	int r = volume_lock_queue(service->locks, name, ret, err);
 
-	for (;;) {
-		int r = volume_lock_take(service->locks, id, ret, err);
-		uint64_t patience_ms =
-			service->healing > 0 ? HEALING_PATIENCE_MS : CALL_PATIENCE_MS;
-
-		if (r != -EBUSY || !call ||
-		    clock_now_ns() > began_ns + patience_ms * NSEC_PER_MSEC ||
-		    call_check(call, NULL) < 0)
-			return r;
-		(void)usleep(LOOK_AGAIN_US);
+	if (r < 0)
+		return r;
+	while (!volume_lock_wait(*ret, may_wait(service, call, began_ns) ? LOOK_AGAIN_MS : 0)) {
+		if (may_wait(service, call, began_ns))
+			continue;
+		volume_lock_release(TAKE_PTR(*ret));
+		return error_set(err, ERROR_BUSY, -EBUSY,
+				 "another call on %s is under way: try again when it has ended",
+				 name);
 	}
+	return 0;
 }
 
 int node_turn_take(struct node_service *service, const struct call *call, const char *volume_id,
@@ -50,9 +59,9 @@ int node_turn_take(struct node_service *service, const struct call *call, const 
 	recover(service);
 	(void)pthread_rwlock_rdlock(&service->gate);
 	*ret = (struct node_turn){ .service = service };
-	r = take_volume(service, call, volume_id, &ret->volume, err);
+	r = take(service, call, volume_id, &ret->volume, err);
 	if (r >= 0 && path)
-		r = volume_lock_take(service->locks, path, &ret->path, err);
+		r = take(service, NULL, path, &ret->path, err);
 	return r < 0 || !call ? r : call_check(call, err);
 }
 

@@ -12,9 +12,10 @@ struct node_turn {
 
 /*
  * node_turn_take - first undo leftovers (node_recover.h) if there may be some and no handler is in
- * the way; then take the volume's and the path's lock, and look whether the caller still waits. The
- * turn is given back by node_turn_end, after a failure too. Returns 0 or -errno with *err set:
- * ERROR_BUSY when another call has the volume or the path.
+ * the way; then take the volume's and the path's lock, and look whether the caller still waits. A call
+ * waits for others on the volume for a second, or for five while volumes are being healed; without
+ * `call` nobody waits. The turn is given back by node_turn_end, after a failure too. Returns 0 or
+ * -errno with *err set: ERROR_BUSY when another call has the volume or the path.
  */
 int __must_check node_turn_take(struct node_service *service, const struct call *call,
 				const char *volume_id, const char *path, struct node_turn *ret,

@@ -5,26 +5,29 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 struct volume_lock {
 	struct volume_locks *locks;
 	struct volume_lock *next;
 	char name[];
 };
 
-/* A list: no longer than the server has threads. */
+/* A list in the order of coming: no longer than the server has threads. */
 struct volume_locks {
-	pthread_mutex_t mutex; /* over `held`; innermost, nothing is called with it */
-	struct volume_lock *held;
+	pthread_mutex_t mutex; /* over `first`; innermost, nothing is called with it */
+	pthread_cond_t left;
+	struct volume_lock *first;
 };
 
 struct volume_locks *volume_locks_new(void)
 {
 	struct volume_locks *locks = calloc(1, sizeof(*locks));
 
-	if (locks && pthread_mutex_init(&locks->mutex, NULL) != 0) {
-		free(locks);
+	if (!locks)
 		return NULL;
-	}
+	(void)pthread_mutex_init(&locks->mutex, NULL);
+	(void)pthread_cond_init(&locks->left, NULL);
 	return locks;
 }
 
@@ -32,55 +35,69 @@ void volume_locks_free(struct volume_locks *locks)
 {
 	if (!locks)
 		return;
+	(void)pthread_cond_destroy(&locks->left);
 	(void)pthread_mutex_destroy(&locks->mutex);
 	free(locks);
 }
 
-static bool insert(struct volume_locks *locks, struct volume_lock *lock)
+/* Whether nobody has it who came before. With the mutex held. */
+static bool has_its_turn(const struct volume_lock *lock)
 {
-	bool taken = false;
+	const struct volume_lock *l = lock->locks->first;
 
-	(void)pthread_mutex_lock(&locks->mutex);
-	for (const struct volume_lock *l = locks->held; l && !taken; l = l->next)
-		taken = strcmp(l->name, lock->name) == 0;
-	if (!taken) {
-		lock->next = locks->held;
-		locks->held = lock;
-	}
-	(void)pthread_mutex_unlock(&locks->mutex);
-	return !taken;
+	while (strcmp(l->name, lock->name) != 0)
+		l = l->next;
+	return l == lock;
 }
 
-int volume_lock_take(struct volume_locks *locks, const char *name, struct volume_lock **ret,
-		     struct error *err)
+int volume_lock_queue(struct volume_locks *locks, const char *name, struct volume_lock **ret,
+		      struct error *err)
 {
 	size_t size = strlen(name) + 1;
-	struct volume_lock *lock = malloc(sizeof(*lock) + size);
+	struct volume_lock *lock = malloc(sizeof(*lock) + size), **l;
 
 	if (!lock)
 		return error_errno(err, -ENOMEM, "lock %s", name);
-	lock->locks = locks;
+	*lock = (struct volume_lock){ .locks = locks };
 	memcpy(lock->name, name, size);
-	if (!insert(locks, lock)) {
-		free(lock);
-		return error_set(err, ERROR_BUSY, -EBUSY,
-				 "another call on %s is under way: try again when it has ended",
-				 name);
-	}
+	(void)pthread_mutex_lock(&locks->mutex);
+	for (l = &locks->first; *l; l = &(*l)->next)
+		;
+	*l = lock;
+	(void)pthread_mutex_unlock(&locks->mutex);
 	*ret = lock;
 	return 0;
 }
 
+bool volume_lock_wait(struct volume_lock *lock, unsigned int timeout_ms)
+{
+	uint64_t due_ns = clock_now_ns() + timeout_ms * NSEC_PER_MSEC;
+	const struct timespec due = { .tv_sec = (time_t)(due_ns / NSEC_PER_SEC),
+				      .tv_nsec = (long)(due_ns % NSEC_PER_SEC) };
+	struct volume_locks *locks = lock->locks;
+	bool mine;
+	int r = 0;
+
+	(void)pthread_mutex_lock(&locks->mutex);
+	while (!(mine = has_its_turn(lock)) && r == 0)
+		r = pthread_cond_clockwait(&locks->left, &locks->mutex, CLOCK_MONOTONIC, &due);
+	(void)pthread_mutex_unlock(&locks->mutex);
+	return mine;
+}
+
 void volume_lock_release(struct volume_lock *lock)
 {
+	struct volume_locks *locks;
 	struct volume_lock **l;
 
 	if (!lock)
 		return;
-	(void)pthread_mutex_lock(&lock->locks->mutex);
-	for (l = &lock->locks->held; *l != lock; l = &(*l)->next)
+	locks = lock->locks;
+	(void)pthread_mutex_lock(&locks->mutex);
+	for (l = &locks->first; *l != lock; l = &(*l)->next)
 		;
 	*l = lock->next;
-	(void)pthread_mutex_unlock(&lock->locks->mutex);
+	(void)pthread_cond_broadcast(&locks->left);
+	(void)pthread_mutex_unlock(&locks->mutex);
 	free(lock);
 }

@@ -17,7 +17,7 @@
 #include "base/thread.h"
 #include "recovery/keeper_client.h"
 
-#define RESERVED_FDS 24   /* for calls, and the watchdog's helper */
+#define RESERVED_FDS 24	  /* for calls, and the watchdog's helper */
 #define CALL_MS 5000	  /* for one call of the thread */
 #define RETRY_MS 200	  /* after a keeper could not take a volume */
 #define PAUSE_FIRST_MS 1  /* between two looks for a keeper: grows, */
@@ -45,6 +45,7 @@ struct escrow {
 	struct deposit *deposits;
 	uint64_t generation; /* of the last keeper that was found */
 	bool connected, settled, looked, stopping;
+	bool lost; /* the keeper it was settled with, and none has been found since */
 };
 
 static void lock(struct escrow *e)
@@ -301,22 +302,33 @@ static void give_back(struct escrow *e)
 
 static void set_connected(struct escrow *e, bool connected)
 {
-	bool was_settled;
-	size_t n = 0;
-
 	lock(e);
 	e->connected = connected;
 	e->generation += connected;
-	was_settled = e->settled;
+	e->lost |= e->settled;
 	e->settled = false;
 	e->looked = true;
-	for (struct deposit *d = e->deposits; d; d = d->next) {
-		n += is_held(d);
+	for (struct deposit *d = e->deposits; d; d = d->next)
 		d->retry_ns = 0;
-	}
 	(void)pthread_cond_broadcast(&e->changed);
 	unlock(e);
-	if (was_settled) /* one that is dying may still be connected to */
+}
+
+/* A successor that took over from it would be there at once. */
+static void note_no_keeper(struct escrow *e)
+{
+	bool lost;
+	size_t n = 0;
+
+	lock(e);
+	e->looked = true;
+	lost = e->lost;
+	e->lost = false;
+	for (const struct deposit *d = e->deposits; d; d = d->next)
+		n += is_held(d);
+	(void)pthread_cond_broadcast(&e->changed);
+	unlock(e);
+	if (lost)
 		log_warning("holdfast-keeper is gone; %zu of its volumes are in escrow for the "
 			    "next one",
 			    n);
@@ -342,6 +354,7 @@ static int compare(struct escrow *e)
 	give_back(e);
 	lock(e);
 	e->settled = true;
+	e->lost = false;
 	(void)pthread_cond_broadcast(&e->changed);
 	unlock(e);
 	(void)eventfd_write(e->news_fd, 1);
@@ -440,10 +453,7 @@ static void *run(void *context)
 		_cleanup_close_ int fd = keeper_watch(e->run_dir, CALL_MS, NULL);
 
 		if (fd < 0) {
-			lock(e);
-			e->looked = true;
-			(void)pthread_cond_broadcast(&e->changed);
-			unlock(e);
+			note_no_keeper(e);
 			pause_for(e, &pause_ms);
 			continue;
 		}

@@ -87,11 +87,10 @@ static int start(const struct nsmount_job *job, int out_fd, pid_t *ret_pid)
 	fds[0] = request_fd;
 	for (size_t i = 0; i < job->n; i++)
 		fds[1 + i] = job->volumes[i].mount_fd;
-	return spawn_helper(&(struct spawn){ .program = PROGRAM,
-					     .fds = fds,
-					     .n_fds = 1 + job->n,
-					     .out_fd = out_fd },
-			    ret_pid);
+	return spawn_helper(
+		&(struct spawn){
+			.program = PROGRAM, .fds = fds, .n_fds = 1 + job->n, .out_fd = out_fd },
+		ret_pid);
 }
 
 static int receive(int fd, int timeout_ms, struct nsmount_report *ret)
@@ -117,12 +116,12 @@ static void note_place(struct nsmount_volume *volume, const struct nsmount_repor
 		(void)snprintf(volume->failure, sizeof(volume->failure), "%s", report->text);
 	if (failed)
 		log_error("the stale mount of volume %s at %s in mount namespace %llu stays: %s",
-			  volume->is.id, report->path,
-			  (unsigned long long)report->place.ns_id, report->text);
+			  volume->is.id, report->path, (unsigned long long)report->place.ns_id,
+			  report->text);
 	else if (report->lost)
 		log_error("volume %s at %s in mount namespace %llu was exchanged; %s",
-			  volume->is.id, report->path,
-			  (unsigned long long)report->place.ns_id, report->text);
+			  volume->is.id, report->path, (unsigned long long)report->place.ns_id,
+			  report->text);
 	else
 		log_debug("volume %s at %s in mount namespace %llu was exchanged", volume->is.id,
 			  report->path, (unsigned long long)report->place.ns_id);
@@ -154,8 +153,8 @@ static bool take(struct nsmount_job *job, const struct nsmount_report *report, i
 }
 
 /* The place is left alone from now on. `why` reads on after "the way to" it. */
-static int give_up_place(struct nsmount_job *job, const struct nsmount_report *begun, const char *why,
-			 struct error *err)
+static int give_up_place(struct nsmount_job *job, const struct nsmount_report *begun,
+			 const char *why, struct error *err)
 {
 	if (job->n_skips == NSMOUNT_SKIPS_MAX)
 		return error_set(err, ERROR_INTERNAL, -EIO,
@@ -176,8 +175,10 @@ static bool is_same_place(const struct nsmount_place *a, const struct nsmount_pl
 	return a->ns_id == b->ns_id && a->mount_id == b->mount_id;
 }
 
-/* Somebody killed it, most likely, and it can go on. Should it be the place, all others come first. */
-static int note_death(struct nsmount_job *job, const struct nsmount_report *begun, struct error *err)
+/* Somebody killed it, most likely, and it can go on. Should it be the place, all others come first.
+ */
+static int note_death(struct nsmount_job *job, const struct nsmount_report *begun,
+		      struct error *err)
 {
 	if (is_same_place(&job->died_at, &begun->place) || job->n_deaths == NSMOUNT_SKIPS_MAX)
 		return give_up_place(job, begun, "ends " PROGRAM, err);

@@ -255,7 +255,10 @@ def test_the_escrow_stays_whole(upgrade, volume):
     upgrade.succeed()
     upgrade.hang_up()
     assert is_served(volume)
+    said = "holdfast-keeper is gone; 1 of its volumes are in escrow"
+    assert said not in upgrade.node.plugin.text()
     upgrade.keeper.kill()
+    eventually(lambda: said in upgrade.node.plugin.text(), what="the plugin to notice")
     upgrade.keeper = upgrade.node.keeper = upgrade.daemon("keeper.log")
     upgrade.node.start_keeper()
     assert is_served(volume) and volume.status()["reason"] == "it went down with its keeper"

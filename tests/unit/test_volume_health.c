@@ -1,29 +1,83 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/unit.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 #include "csi/volume_health.h"
 #include "csi/volume_lock.h"
 
-static void one_call_at_a_time(void **state)
+struct queue {
+	struct volume_locks *locks;
+	struct volume_lock *lines[4];
+};
+
+static int queue_up(void **state)
 {
-	struct volume_locks *locks = volume_locks_new();
-	struct volume_lock *first, *second, *other;
+	struct queue *q = test_calloc(1, sizeof(*q));
 	struct error err = ERROR_INIT;
 
-	assert_non_null(locks);
-	assert_int_equal(volume_lock_take(locks, "pv-1", &first, &err), 0);
-	assert_int_equal(volume_lock_take(locks, "pv-2", &other, &err), 0);
-	assert_int_equal(volume_lock_take(locks, "pv-1", &second, &err), -EBUSY);
-	assert_int_equal(err.kind, ERROR_BUSY);
-	assert_non_null(strstr(err.text, "pv-1"));
-	volume_lock_release(first);
-	assert_int_equal(volume_lock_take(locks, "pv-1", &second, &err), 0);
-	volume_lock_release(other);
-	volume_lock_release(second);
-	volume_lock_release(NULL);
-	volume_locks_free(locks);
+	q->locks = volume_locks_new();
+	assert_non_null(q->locks);
+	for (size_t i = 0; i < ARRAY_SIZE(q->lines); i++)
+		assert_int_equal(
+			volume_lock_queue(q->locks, i == 3 ? "pv-2" : "pv-1", &q->lines[i], &err),
+			0);
+	*state = q;
+	return 0;
+}
+
+static int dissolve(void **state)
+{
+	struct queue *q = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(q->lines); i++)
+		volume_lock_release(q->lines[i]);
+	volume_locks_free(q->locks);
+	test_free(q);
+	return 0;
+}
+
+static void one_call_at_a_time(void **state)
+{
+	struct queue *q = *state;
+
+	assert_true(volume_lock_wait(q->lines[0], 0));
+	assert_false(volume_lock_wait(q->lines[1], 0));
+	assert_false(volume_lock_wait(q->lines[2], 5));
+	assert_true(volume_lock_wait(q->lines[3], 0));
+	volume_lock_release(TAKE_PTR(q->lines[0]));
+	assert_false(volume_lock_wait(q->lines[2], 0));
+	assert_true(volume_lock_wait(q->lines[1], 0));
+}
+
+static void who_leaves_the_queue_holds_nobody_up(void **state)
+{
+	struct queue *q = *state;
+
+	volume_lock_release(TAKE_PTR(q->lines[1]));
+	assert_false(volume_lock_wait(q->lines[2], 0));
+	volume_lock_release(TAKE_PTR(q->lines[0]));
+	assert_true(volume_lock_wait(q->lines[2], 0));
+}
+
+static void *wait_long(void *lock)
+{
+	return volume_lock_wait(lock, 10000) ? lock : NULL;
+}
+
+static void who_waits_is_woken(void **state)
+{
+	struct queue *q = *state;
+	void *had_it = NULL;
+	pthread_t thread;
+
+	volume_lock_release(TAKE_PTR(q->lines[1]));
+	assert_int_equal(pthread_create(&thread, NULL, wait_long, q->lines[2]), 0);
+	assert_false(volume_lock_wait(q->lines[2], 20)); /* it is in its wait, mostly */
+	volume_lock_release(TAKE_PTR(q->lines[0]));
+	assert_int_equal(pthread_join(thread, &had_it), 0);
+	assert_ptr_equal(had_it, q->lines[2]);
 }
 
 static struct volume_facts healthy(void)
@@ -107,7 +161,10 @@ static void one_kill_for_memory_is_a_takeover_more_are_a_condition(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_call_at_a_time),
+		cmocka_unit_test_setup_teardown(one_call_at_a_time, queue_up, dissolve),
+		cmocka_unit_test_setup_teardown(who_leaves_the_queue_holds_nobody_up, queue_up,
+						dissolve),
+		cmocka_unit_test_setup_teardown(who_waits_is_woken, queue_up, dissolve),
 		cmocka_unit_test(health_names_the_worst),
 		cmocka_unit_test(slow_sources_and_poison_are_told),
 		cmocka_unit_test(one_kill_for_memory_is_a_takeover_more_are_a_condition),
