@@ -59,6 +59,8 @@ static enum log_level level_of(const struct method *method, grpc_status_code cod
 		return method->quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
 	case GRPC_STATUS_INTERNAL:
 		return LOG_LEVEL_ERROR;
+	case GRPC_STATUS_NOT_FOUND: /* kubelet's statistics of a pod that is being removed */
+		return method->quiet ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
 	default:
 		return LOG_LEVEL_WARNING;
 	}

@@ -173,8 +173,9 @@ int node_request_config(const struct node_request *request, struct volume_config
 
 	if (!a->source)
 		return error_set(err, ERROR_INVALID, -EINVAL,
-				 "attribute source is missing: name the dataset's directory in the "
-				 "PV's volumeAttributes");
+				 "attribute source is missing: name the dataset's directory in "
+				 "volumeAttributes of the %s",
+				 a->ephemeral ? "pod's inline volume" : "PV");
 	(void)snprintf(config.id, sizeof(config.id), "%s", request->volume_id);
 	r = volume_config_check(&config, err);
 	if (r < 0)

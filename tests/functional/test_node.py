@@ -494,6 +494,13 @@ def test_an_inline_volume_chooses_only_among_allowed_sources(node):
     node.is_clean()
 
 
+def test_an_inline_volume_without_a_source(node):
+    volume = inline(node)
+    del volume.attributes["source"]
+    refused(lambda: volume.publish(staging_target_path=None), Code.INVALID_ARGUMENT, "volumeAttributes of the pod's inline volume")
+    node.is_clean()
+
+
 def test_an_inline_volume_is_not_staged(node):
     node.make_source("data")
     refused(inline(node).stage, Code.INVALID_ARGUMENT, "inline")
@@ -516,6 +523,8 @@ def test_stats_tell_bytes_inodes_and_condition(node, volume):
 
 def test_stats_of_what_is_not_there(node, volume):
     refused(volume.stats, Code.NOT_FOUND, "pv-1")
+    told = [line for line in node.plugin.text().splitlines() if "NodeGetVolumeStats: NOT_FOUND" in line]
+    assert told and all("level=info" in line for line in told)  # it is no fault: kubelet asks while a pod ends
     volume.stage()
     refused(volume.stats, Code.NOT_FOUND, str(volume.target()))
     refused(lambda: volume.stats("some/path"), Code.NOT_FOUND)
