@@ -165,8 +165,11 @@ static int exchange(struct ward *w, struct error *err)
 {
 	int r;
 
-	if (!has_earlier_connections(w))
+	if (!has_earlier_connections(w)) {
+		for (size_t i = 0; i < w->n; i++)
+			w->job.volumes[i].is_counted = true; /* there is nothing */
 		return 0;
+	}
 	r = keeper_list(w->service->config.run_dir, NODE_KEEPER_LOOK_MS, &w->served, &w->n_served,
 			err);
 	while (r >= 0) {
@@ -190,7 +193,9 @@ static void tell(const struct patient *p, const struct nsmount_volume *v, uint64
 	if (v->counts.stale > v->counts.hidden)
 		log_error("volume %s: %u stale mounts stay: %s", id,
 			  v->counts.stale - v->counts.hidden,
-			  *v->failure ? v->failure : "they have come just now");
+			  *v->failure ? v->failure
+				      : "they have come just now, or an earlier "
+					"holdfast-nsmount hangs there");
 	if (v->files > p->record->healing.stale_files)
 		log_warning(
 			"volume %s: %u open files and directories stay on an earlier connection "
@@ -210,12 +215,13 @@ static void take_counts(struct patient *p, const struct nsmount_volume *v)
 
 	tell(p, v, pause_ms);
 	healing->stale_mounts = v->counts.stale - v->counts.hidden;
-	healing->stale_files = v->files;
+	if (v->is_counted)
+		healing->stale_files = v->files;
 	if (p->was_dead) {
 		healing->healings++;
 		healing->last_pause_ms = pause_ms;
 	}
-	if (clock_now_ns() - p->record->dev_since_ns < REMEMBER_NS)
+	if (!v->is_counted || clock_now_ns() - p->record->dev_since_ns < REMEMBER_NS)
 		return;
 	for (size_t i = 0; i < PLAN_OLD_MAX; i++)
 		if (v->is.old[i] != 0 && !(v->counts.seen & (1U << i)))

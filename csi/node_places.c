@@ -54,7 +54,8 @@ int node_places_clone(const struct node_service *s, const struct record *record,
 	return -ENOENT;
 }
 
-/* An enum mountpoint_state or -errno; MISSING where nothing belongs. ret_fd as mountpoint_look's. */
+/* An enum mountpoint_state or -errno; MISSING where nothing belongs. ret_fd as mountpoint_look's.
+ */
 static int look_at(const struct node_service *s, const struct record *record, size_t i, int *ret_fd)
 {
 	const char *path = place_path(record, i);
@@ -93,9 +94,9 @@ size_t node_places_missing(const struct node_service *s, const struct record *re
 	return n;
 }
 
-/* The mount is used up. */
+/* The mount is used up, and *mount_fd closed, unless the place is not fit for any. */
 static int mount_at(const struct node_service *s, const struct record *record, size_t i,
-		    int mount_fd, struct error *err)
+		    int *mount_fd, struct error *err)
 {
 	struct mountpoint m = node_place(s, record, place_path(record, i));
 	_cleanup_close_ int dir_fd = -EBADF;
@@ -106,7 +107,9 @@ static int mount_at(const struct node_service *s, const struct record *record, s
 		return r;
 	log_warning("volume %s was not mounted at %s any more and is mounted again",
 		    record->config.id, m.path);
-	return mountpoint_attach(&m, mount_fd, dir_fd, place_flags(record, i), err);
+	r = mountpoint_attach(&m, *mount_fd, dir_fd, place_flags(record, i), err);
+	close_fd(mount_fd);
+	return r;
 }
 
 /* The next mount to use up: a copy, or what there is while the volume is mounted nowhere. */
@@ -130,7 +133,9 @@ static int mount_missing(const struct node_service *s, const struct record *reco
 		if (look_at(s, record, i, NULL) != MOUNTPOINT_PLAIN)
 			continue;
 		fd = take_mount(s, record, mount_fd);
-		code = mount_at(s, record, i, fd, err);
+		code = mount_at(s, record, i, &fd, err);
+		if (fd >= 0 && *mount_fd < 0)
+			*mount_fd = TAKE_FD(fd);
 		r = code < 0 ? code : r;
 		max -= code >= 0;
 	}

@@ -58,8 +58,7 @@ static bool lies_on(int fd, const struct mount_entry *entry)
  */
 static int open_entry(const struct mount_entry *entry, bool on_old)
 {
-	_cleanup_close_ int fd =
-		open_place(AT_FDCWD, entry->target, on_old ? RESOLVE_CACHED : 0);
+	_cleanup_close_ int fd = open_place(AT_FDCWD, entry->target, on_old ? RESOLVE_CACHED : 0);
 
 	if (fd < 0)
 		return fd;
@@ -113,19 +112,25 @@ static bool can_mount_beneath(void)
 	return move_mount_to(-EBADF, -EBADF, UAPI_MOVE_MOUNT_BENEATH) != -EINVAL;
 }
 
-static int lose(struct exchange *x, const struct exchange_carry *carry, int code,
-		struct error *err)
+/* *err names them all. */
+static void lose(struct exchange *x, const struct exchange_carry *carry, int code,
+		 struct error *err)
 {
-	x->lost++;
-	return error_errno(err, code, "the mount at %s was lost with the one below it",
-			   carry->entry->target);
+	struct error before = *err;
+
+	(void)error_errno(err, code, "the mount at %s was lost with the one below it",
+			  carry->entry->target);
+	if (x->lost++ > 0)
+		(void)error_prefix(err, "%s; then", before.text);
 }
 
 static int copy_carry(struct exchange_carry *carry, bool on_old)
 {
 	_cleanup_close_ int fd = open_entry(carry->entry, on_old);
+	int r = fd < 0 ? fd : mount_clone(fd, "", true, &carry->fd, NULL);
 
-	return fd < 0 ? fd : mount_clone(fd, "", true, &carry->fd, NULL);
+	carry->whole = r >= 0;
+	return r;
 }
 
 /* A layer on the old mount's root; a copy of one that stays is in the carry's fd afterwards. */
@@ -145,8 +150,8 @@ static int take_off(const struct exchange *x, struct exchange_carry *carry)
 
 /*
  * Takes the layers off, top first; then the old mount is what its path shows, or one that shows the
- * same and is locked on it. What is mounted below a layer goes with it, so it is copied before; what
- * can't be is tried again by copy_nested. Returns that mount's descriptor or -errno.
+ * same and is locked on it. What is mounted below a layer goes with it, so it is copied before;
+ * what can't be is tried again by copy_nested. Returns that mount's descriptor or -errno.
  */
 static int uncover(struct exchange *x)
 {
@@ -164,6 +169,17 @@ static int uncover(struct exchange *x)
 			return r;
 	}
 	return open_entry(x->old, false);
+}
+
+/* Where the new mount is slow, that time passes before anything is taken off. */
+static void look_up_nested(const struct exchange *x)
+{
+	for (size_t i = 0; x->new_fd >= 0 && i < x->n_carries; i++) {
+		_cleanup_close_ int fd = -EBADF;
+
+		if (*x->carries[i].where && !x->carries[i].drop)
+			fd = open_place(x->new_fd, x->carries[i].where, 0);
+	}
 }
 
 /* The detached mount gets what the mount `like` has, which `like_fd` lies on, but for its peers and
@@ -228,13 +244,17 @@ static void copy_nested(struct exchange *x, struct error *err)
 		struct exchange_carry *carry = &x->carries[i];
 		int r;
 
-		if (!*carry->where || carry->drop || (carry->fd >= 0 && !carry->anew))
+		if (!*carry->where || carry->drop || carry->whole)
 			continue;
+		if (carry->within && carry->within->whole) {
+			carry->whole = true;
+			continue;
+		}
 		r = carry->anew ? renew_carry(x, carry) : copy_carry(carry, true);
 		if (r < 0 && carry->spare_fd >= 0)
 			r = use_spare(x, carry);
 		if (r < 0) {
-			(void)lose(x, carry, r, err);
+			lose(x, carry, r, err);
 			carry->drop = true;
 		}
 	}
@@ -254,14 +274,14 @@ static void attach_nested(struct exchange *x, struct error *err)
 		_cleanup_close_ int at = -EBADF;
 		int r;
 
-		if (carry->drop || !*carry->where)
+		if (carry->drop || !*carry->where || (carry->within && carry->within->whole))
 			continue;
 		at = open_place(x->new_fd, carry->where, 0);
 		if (at >= 0 && is_there(carry, at))
 			continue;
 		r = at < 0 ? at : move_mount_to(carry->fd, at, 0);
 		if (r < 0)
-			(void)lose(x, carry, r, err);
+			lose(x, carry, r, err);
 	}
 }
 
@@ -290,8 +310,8 @@ static bool has_nested(const struct exchange *x)
 	return false;
 }
 
-/* At home, where nobody is propagated to: else what is attached to one of some peers would be to all
- * of them. */
+/* At home, where nobody is propagated to: else what is attached to one of some peers would be to
+ * all of them. */
 static int put_together(struct exchange *x, struct error *err)
 {
 	int whole = -EBADF, r = mount_attach(x->new_fd, x->place_fd, err), code;
@@ -336,7 +356,7 @@ static void cover_again(struct exchange *x, int fd, struct error *err)
 			continue;
 		r = move_mount_to(carry->fd, fd, 0);
 		if (r < 0)
-			(void)lose(x, carry, r, err);
+			lose(x, carry, r, err);
 	}
 }
 
@@ -372,8 +392,7 @@ static int detach_and_mount(struct exchange *x, int old_fd, struct error *err)
 	below = open_place(AT_FDCWD, x->old->target, 0);
 	r = below < 0 ? below : move_mount_to(x->new_fd, below, 0);
 	if (r < 0)
-		return error_errno(err, r, "%s has no mount any more: mount there",
-				   x->old->target);
+		return error_errno(err, r, "%s has no mount any more: mount there", x->old->target);
 	return 0;
 }
 
@@ -453,9 +472,12 @@ static int replace(struct exchange *x, int old_fd, struct error *err)
 
 int mount_exchange(struct exchange *x, struct error *err)
 {
-	_cleanup_close_ int old_fd = uncover(x), top_fd = -EBADF;
-	int r = old_fd < 0 ? old_fd : 0;
+	_cleanup_close_ int old_fd = -EBADF, top_fd = -EBADF;
+	int r;
 
+	look_up_nested(x);
+	old_fd = uncover(x);
+	r = old_fd < 0 ? old_fd : 0;
 	if (r < 0) {
 		top_fd = open_place(AT_FDCWD, x->old->target, 0);
 		cover_again(x, top_fd, err);
@@ -464,7 +486,10 @@ int mount_exchange(struct exchange *x, struct error *err)
 		return -ESTALE;
 	if (r < 0)
 		return error_errno(err, r, "open %s", x->old->target);
-	r = replace(x, old_fd, err);
+	if (x->may_live && !exchange_is_dead(old_fd))
+		r = -ESTALE;
+	else
+		r = replace(x, old_fd, err);
 	/* attached to a shared parent it has become shared, whatever it was before */
 	if (r >= 0 && !x->old->master && !x->old->shared)
 		r = mount_set_attr(x->new_fd, 0, 0, MS_PRIVATE, err);

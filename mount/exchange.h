@@ -26,11 +26,13 @@ struct exchange_carry {
 	const char *where; /* from the old mount's root: "a/b"; "" is on that root itself */
 	int fd;		   /* the detached mount to put there, owned; -EBADF: a copy of the one that
 			      is there is made, with all that is on it */
-	int spare_fd;	   /* where fd is -EBADF: what to put there should the way to the one that is
-			      there be lost; owned, -EBADF: nothing */
-	bool anew;	   /* fd is a plain mount of what belongs there, to be made like the one that
-			      is */
-	bool drop;	   /* it is stale too: it just goes */
+	int spare_fd; /* where fd is -EBADF: what to put there should the way to the one that is
+			 there be lost; owned, -EBADF: nothing */
+	bool anew;    /* fd is a plain mount of what belongs there, to be made like the one that
+			 is */
+	const struct exchange_carry *within; /* one before it that it lies on; NULL: none */
+	bool whole; /* a copy was made, which brings along what is on it; or it comes so itself */
+	bool drop;  /* it is stale too: it just goes */
 };
 
 struct exchange {
@@ -43,10 +45,11 @@ struct exchange {
 	const struct mount_entry *below;
 	struct exchange_carry *carries; /* outer ones first */
 	size_t n_carries;
-	int ns_fd;   /* this namespace */
-	int home_fd; /* one where nothing is propagated: mounts are put together there */
-	int place_fd; /* a directory in it, opened there */
-	int group_fd; /* a mount that the new one is to be a peer or a slave of; -EBADF: none */
+	int ns_fd;     /* this namespace */
+	int home_fd;   /* one where nothing is propagated: mounts are put together there */
+	int place_fd;  /* a directory in it, opened there */
+	bool may_live; /* nothing is done unless the old mount's connection has ended */
+	int group_fd;  /* a mount that the new one is to be a peer or a slave of; -EBADF: none */
 	bool is_peer;
 	int proc_fd; /* a directory of procfs, opened before this namespace was entered */
 	size_t lost; /* carries that could not be brought along: see *err */
@@ -66,8 +69,8 @@ int __must_check exchange_open(const struct mount_entry *entry);
 
 /*
  * mount_exchange - do it. Returns 0 when the new mount was seen at the path afterwards. -ESTALE:
- * the old mount is not there any more, or covered by one that this does not know of. Other
- * -errno: *err says what failed, and the old mount is still there unless it says otherwise. With 0
- * and x->lost, *err says what was lost.
+ * the old mount is not there any more, lives, or is covered by one that this does not know of.
+ * Other -errno: *err says what failed, and the old mount is still there unless it says otherwise.
+ * With 0 and x->lost, *err says what was lost.
  */
 int __must_check mount_exchange(struct exchange *x, struct error *err);

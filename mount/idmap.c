@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -104,6 +105,7 @@ static _noreturn_ void be_userns(int out_fd)
 {
 	char ready = 1;
 
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* who waits for it may be killed */
 	if (unshare(CLONE_NEWUSER) == 0 && write(out_fd, &ready, 1) == 1)
 		for (;;)
 			(void)pause();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mount/mountinfo.h"
+#include "mount/tree.h"
 
 #include <errno.h>
 #include <libmount/libmount.h>
@@ -8,6 +9,7 @@
 #include <sys/mount.h>
 
 #define MOUNTINFO "/proc/self/mountinfo"
+#define DELETED "//deleted"
 
 struct mount_table {
 	struct libmnt_table *lib;
@@ -20,10 +22,10 @@ static const struct {
 	const char *option;
 	uint64_t attr;
 } attr_names[] = {
-	{ "ro", MOUNT_ATTR_RDONLY },	      { "nosuid", MOUNT_ATTR_NOSUID },
-	{ "nodev", MOUNT_ATTR_NODEV },	      { "noexec", MOUNT_ATTR_NOEXEC },
-	{ "noatime", MOUNT_ATTR_NOATIME },    { "nodiratime", MOUNT_ATTR_NODIRATIME },
-	{ "relatime", MOUNT_ATTR_RELATIME },  { "nosymfollow", MOUNT_ATTR_NOSYMFOLLOW },
+	{ "ro", MOUNT_ATTR_RDONLY },	     { "nosuid", MOUNT_ATTR_NOSUID },
+	{ "nodev", MOUNT_ATTR_NODEV },	     { "noexec", MOUNT_ATTR_NOEXEC },
+	{ "noatime", MOUNT_ATTR_NOATIME },   { "nodiratime", MOUNT_ATTR_NODIRATIME },
+	{ "relatime", MOUNT_ATTR_RELATIME }, { "nosymfollow", MOUNT_ATTR_NOSYMFOLLOW },
 };
 
 static bool has_option(const char *options, const char *name)
@@ -77,11 +79,26 @@ static struct mount_entry entry_from_fs(struct libmnt_fs *fs)
 	};
 }
 
+/* The kernel marks a root whose name is gone (fs/d_path.c, dentry_path). A volume may have
+ * something of that name again, and that is what belongs there. */
+static int unmark_root(struct libmnt_fs *fs)
+{
+	const char *root = mnt_fs_get_root(fs) ?: "";
+	size_t len = strlen(root), mark = strlen(DELETED);
+	_cleanup_free_ char *name = NULL;
+
+	if (len < mark || strcmp(root + len - mark, DELETED) != 0 ||
+	    !mount_fuse_volume(mnt_fs_get_fstype(fs) ?: "", mnt_fs_get_source(fs) ?: ""))
+		return 0;
+	name = strndup(root, MAX_OF(len - mark, 1U));
+	return name && mnt_fs_set_root(fs, name) == 0 ? 0 : -ENOMEM;
+}
+
 static int fill_entries(struct mount_table *table)
 {
 	struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
 	struct libmnt_fs *fs;
-	int n = mnt_table_get_nents(table->lib);
+	int n = mnt_table_get_nents(table->lib), r = 0;
 
 	if (!iter)
 		return -ENOMEM;
@@ -90,10 +107,12 @@ static int fill_entries(struct mount_table *table)
 		mnt_free_iter(iter);
 		return -ENOMEM;
 	}
-	while (table->n < (size_t)n && mnt_table_next_fs(table->lib, iter, &fs) == 0)
+	while (r >= 0 && table->n < (size_t)n && mnt_table_next_fs(table->lib, iter, &fs) == 0) {
+		r = unmark_root(fs);
 		table->entries[table->n++] = entry_from_fs(fs);
+	}
 	mnt_free_iter(iter);
-	return 0;
+	return r;
 }
 
 /* With `text` NULL from this process's file. */

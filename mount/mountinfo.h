@@ -14,7 +14,8 @@
 struct mount_entry {
 	uint64_t id, parent;
 	dev_t dev;
-	const char *root, *target, *fstype, *source; /* unescaped; owned by the table */
+	/* unescaped; owned by the table. Of a Holdfast mount the root's name, should it be gone too */
+	const char *root, *target, *fstype, *source;
 	const char *super_options;		     /* of the superblock; owned by the table */
 	uint64_t attr;	 /* MOUNT_ATTR_* of this mount, not of its superblock */
 	uint32_t shared; /* its peer group, 0: none */

@@ -16,7 +16,7 @@
 #include "recovery/plan.h"
 
 #define NSMOUNT_REQUEST_FD SPAWN_FIRST_FD
-#define NSMOUNT_VERSION 2
+#define NSMOUNT_VERSION 3
 #define NSMOUNT_VOLUMES_MAX 1024
 #define NSMOUNT_SKIPS_MAX 256
 
@@ -37,9 +37,9 @@ enum nsmount_event {
 	NSMOUNT_BEGIN = 1,     /* it is about to touch `place` */
 	NSMOUNT_EXCHANGED = 2, /* the new mount was seen there */
 	NSMOUNT_FAILED = 3,    /* it stays stale: `code`, `text` */
-	NSMOUNT_DONE = 4,      /* all mounts are exchanged that could be; now users are counted */
-	NSMOUNT_VOLUME = 5,    /* the counts of one volume */
-	NSMOUNT_END = 6,       /* `code`, `text` if it could not do its work at all */
+	NSMOUNT_DONE = 4,   /* all of one volume's mounts are exchanged that could be: `counts` */
+	NSMOUNT_VOLUME = 5, /* its `files`, and `counts` with those seen */
+	NSMOUNT_END = 6,    /* `code`, `text` if it could not do its work at all */
 };
 
 struct nsmount_report {
@@ -48,7 +48,7 @@ struct nsmount_report {
 	int32_t code;
 	uint32_t lost; /* EXCHANGED: what was mounted below and could not be brought along */
 	struct nsmount_place place;
-	struct plan_counts counts; /* VOLUME */
+	struct plan_counts counts; /* DONE, VOLUME */
 	uint32_t files; /* VOLUME: open files, working and root directories that stay stale */
 	char path[512]; /* in the namespace */
 	char text[512];

@@ -19,9 +19,16 @@
 
 enum { AGAIN = 1 };
 
+/* A helper that was killed and is not dead yet, in a call that the kernel does not interrupt:
+ * nobody else is sent there before it is. */
+struct stuck {
+	pid_t pid;
+	struct nsmount_place place; /* ns_id 0: not at one */
+};
+
 struct nsmount_client {
 	pthread_mutex_t turn;
-	pid_t *stuck; /* killed, and not dead yet: in a call that the kernel does not interrupt */
+	struct stuck *stuck;
 	size_t n_stuck;
 };
 
@@ -39,7 +46,7 @@ static void sweep(struct nsmount_client *client)
 	size_t n = 0;
 
 	for (size_t i = 0; i < client->n_stuck; i++)
-		if (waitpid(client->stuck[i], NULL, WNOHANG) == 0)
+		if (waitpid(client->stuck[i].pid, NULL, WNOHANG) == 0)
 			client->stuck[n++] = client->stuck[i];
 	client->n_stuck = n;
 }
@@ -145,7 +152,8 @@ static bool take(struct nsmount_job *job, const struct nsmount_report *report, i
 	volume = &job->volumes[report->volume];
 	if (report->event == NSMOUNT_EXCHANGED || report->event == NSMOUNT_FAILED)
 		note_place(volume, report);
-	if (report->event == NSMOUNT_VOLUME) {
+	if (report->event == NSMOUNT_DONE || report->event == NSMOUNT_VOLUME) {
+		volume->is_counted = report->event == NSMOUNT_VOLUME;
 		volume->counts = report->counts;
 		volume->files = report->files;
 	}
@@ -189,6 +197,20 @@ static int note_death(struct nsmount_job *job, const struct nsmount_report *begu
 	return AGAIN;
 }
 
+/* Nothing is left to do but count who has files open. */
+static bool is_over(const struct nsmount_job *job, const struct nsmount_report *last)
+{
+	return last->event == NSMOUNT_VOLUME ||
+	       (last->event == NSMOUNT_DONE && last->volume + 1 == job->n);
+}
+
+static int note_uncounted(int code)
+{
+	log_warning("open files on earlier connections can't be counted: " PROGRAM " %s",
+		    code == -ETIMEDOUT ? "hangs at it" : "ended early");
+	return 0;
+}
+
 static int listen_to(struct nsmount_job *job, int fd, bool *ret_hangs, struct error *err)
 {
 	struct nsmount_report report = { 0 }, last = { 0 };
@@ -199,6 +221,8 @@ static int listen_to(struct nsmount_job *job, int fd, bool *ret_hangs, struct er
 		int r = receive(fd, is_at_place ? PLACE_MS : SILENCE_MS, &report);
 
 		*ret_hangs = r == -ETIMEDOUT;
+		if (r < 0 && is_over(job, &last))
+			return note_uncounted(r);
 		if (r == -ETIMEDOUT && is_at_place)
 			return give_up_place(job, &last, "hangs", err);
 		if (r == -ETIMEDOUT)
@@ -213,37 +237,56 @@ static int listen_to(struct nsmount_job *job, int fd, bool *ret_hangs, struct er
 	}
 }
 
-static void end(struct nsmount_client *client, pid_t pid, bool hangs)
+static void kill_hung(struct nsmount_client *client, const struct stuck *hung)
 {
-	pid_t *stuck;
+	struct stuck *stuck =
+		reallocarray(client->stuck, client->n_stuck + 1, sizeof(*client->stuck));
 
-	if (!hangs) {
-		helper_wait(pid);
-		return;
-	}
-	(void)kill(pid, SIGKILL);
-	stuck = reallocarray(client->stuck, client->n_stuck + 1, sizeof(*stuck));
+	(void)kill(hung->pid, SIGKILL);
 	if (!stuck)
 		return; /* a zombie until this process ends */
 	client->stuck = stuck;
-	client->stuck[client->n_stuck++] = pid;
+	client->stuck[client->n_stuck++] = *hung;
+}
+
+static bool is_skipped(const struct nsmount_job *job, const struct nsmount_place *place)
+{
+	for (uint32_t i = 0; i < job->n_skips; i++)
+		if (is_same_place(&job->skips[i], place))
+			return true;
+	return false;
+}
+
+static void skip_stuck(const struct nsmount_client *client, struct nsmount_job *job)
+{
+	for (size_t i = 0; i < client->n_stuck && job->n_skips < NSMOUNT_SKIPS_MAX; i++) {
+		const struct nsmount_place *place = &client->stuck[i].place;
+
+		if (place->ns_id != 0 && !is_skipped(job, place))
+			job->skips[job->n_skips++] = *place;
+	}
 }
 
 static int run(struct nsmount_client *client, struct nsmount_job *job, struct error *err)
 {
 	_cleanup_close_ int in = -EBADF, out = -EBADF;
 	int r = fd_pipe(&in, &out);
+	struct stuck helper = { 0 };
 	bool hangs = false;
-	pid_t pid;
 
 	if (r < 0)
 		return error_errno(err, r, "pipe");
-	r = start(job, out, &pid);
+	r = start(job, out, &helper.pid);
 	if (r < 0)
 		return error_errno(err, r, "start " PROGRAM);
 	close_fd(&out);
 	r = listen_to(job, in, &hangs, err);
-	end(client, pid, hangs);
+	if (hangs && r == AGAIN)
+		helper.place = job->skips[job->n_skips - 1];
+	if (hangs)
+		kill_hung(client, &helper);
+	else
+		helper_wait(helper.pid);
 	return r;
 }
 
@@ -253,6 +296,7 @@ int nsmount_exchange(struct nsmount_client *client, struct nsmount_job *job, str
 
 	(void)pthread_mutex_lock(&client->turn);
 	sweep(client);
+	skip_stuck(client, job);
 	r = run(client, job, err);
 	(void)pthread_mutex_unlock(&client->turn);
 	return r;

@@ -17,7 +17,8 @@ struct nsmount_volume {
 	/* filled in */
 	uint32_t exchanged;
 	struct plan_counts counts;
-	uint32_t files;	  /* open files and directories that stay on what is dead */
+	bool is_counted;   /* `files` and counts.seen are: that may come to no end */
+	uint32_t files;	   /* open files and directories that stay on what is dead */
 	char failure[512]; /* of the last place that failed, or "" */
 };
 
@@ -37,9 +38,9 @@ void nsmount_client_free(struct nsmount_client *client); /* NULL is fine */
 
 /*
  * nsmount_exchange - exchange what is stale of the job's volumes; each place is logged. Any thread
- * may call. Returns 0, or 1 when it hung or died at a place, which the job knows now: to go on, call
- * again with new mounts, which comes to an end; or -errno with *err set. Single places that failed
- * are no error.
+ * may call. Returns 0, or 1 when it hung or died at a place, which the job knows now: to go on,
+ * call again with new mounts, which comes to an end; or -errno with *err set. Single places that
+ * failed are no error, nor is it one that its counting, after all was exchanged, came to no end.
  */
 int __must_check nsmount_exchange(struct nsmount_client *client, struct nsmount_job *job,
 				  struct error *err);

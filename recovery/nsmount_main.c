@@ -44,21 +44,25 @@ static int read_request(struct nsmount_request **ret, struct error *err)
 	return 0;
 }
 
-static void say(enum nsmount_event event, const struct error *err)
+static void say_end(const struct error *err)
 {
-	struct nsmount_report r = { .version = NSMOUNT_VERSION, .event = event, .code = err->code };
+	struct nsmount_report r = {
+		.version = NSMOUNT_VERSION,
+		.event = NSMOUNT_END,
+		.code = err->code,
+	};
 
 	(void)snprintf(r.text, sizeof(r.text), "%.*s", (int)sizeof(r.text) - 1, err->text);
 	report(&r);
 }
 
-static void say_counts(const struct nsmount_request *request, const struct plan_counts *counts,
-		       const uint32_t *files)
+static void say_counts(enum nsmount_event event, const struct nsmount_request *request,
+		       const struct plan_counts *counts, const uint32_t *files)
 {
 	for (uint32_t i = 0; i < request->n_volumes; i++)
 		report(&(struct nsmount_report){
 			.version = NSMOUNT_VERSION,
-			.event = NSMOUNT_VOLUME,
+			.event = event,
 			.volume = i,
 			.counts = counts[i],
 			.files = files[i],
@@ -88,9 +92,9 @@ static int run(struct nsmount_request *request, int proc_fd, struct error *err)
 	r = operation_run(&op, err);
 	if (r < 0)
 		return r;
-	say(NSMOUNT_DONE, err);
+	say_counts(NSMOUNT_DONE, request, counts, files);
 	users_count(proc_fd, request->volumes, request->n_volumes, counts, files);
-	say_counts(request, counts, files);
+	say_counts(NSMOUNT_VOLUME, request, counts, files);
 	return 0;
 }
 
@@ -107,6 +111,6 @@ int main(void)
 		r = error_errno(&err, -errno, "open /proc");
 	if (r >= 0)
 		r = run(request, proc_fd, &err);
-	say(NSMOUNT_END, &err);
+	say_end(&err);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

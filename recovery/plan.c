@@ -9,12 +9,14 @@
 #include "mount/tree.h"
 
 struct verdict {	/* on one mount */
-	ssize_t volume; /* whose it is, live or stale; -1: none */
+	ssize_t volume; /* whose it is, live or stale; -1: none, or one of that name that is not
+			   known */
 	int old;	/* which of the volume's earlier superblocks it shows; -1: none */
 	bool done;	/* stale, and a live mount of the same directory lies on it */
 	bool buried;	/* below one that is done: nobody can see it */
 	bool under;	/* the step of a mount below takes care of it */
 	bool dropped;
+	ssize_t carry; /* which of the step's at hand it is, below; -1: none */
 };
 
 /* The table at hand, with a verdict on each mount. */
@@ -135,7 +137,12 @@ static void judge(const struct planner *p, struct view *view)
 		struct verdict *v = &view->verdicts[i];
 
 		v->volume = volume_of(p, &f->entries[i]);
-		v->old = v->volume < 0 ? -1 : plan_old_index(&p->volumes[v->volume], f->entries[i].dev);
+		v->old = v->volume < 0 ? -1
+				       : plan_old_index(&p->volumes[v->volume], f->entries[i].dev);
+		/* anybody can give a mount that name */
+		if (v->old < 0 && v->volume >= 0 && p->volumes[v->volume].dev != f->entries[i].dev)
+			v->volume = -1;
+		v->carry = -1;
 	}
 	for (size_t i = 0; i < f->n; i++)
 		mark_done(p, view, (ssize_t)i);
@@ -223,8 +230,13 @@ static ssize_t carry_cover(struct view *view, ssize_t old, ssize_t i, struct pla
 static ssize_t carry_nested(const struct view *view, ssize_t old, ssize_t i,
 			    struct plan_carry *carry)
 {
+	ssize_t on = view->forest.nodes[i].parent;
+
+	while (on != old && view->verdicts[on].carry < 0)
+		on = view->forest.nodes[on].parent;
 	carry->volume = view->verdicts[i].volume;
-	return mount_forest_next(&view->forest, old, i, carry->volume >= 0);
+	carry->within = on == old ? -1 : view->verdicts[on].carry;
+	return mount_forest_next(&view->forest, old, i, true);
 }
 
 /* Of the mounts in one place below, the one that is seen. */
@@ -239,11 +251,12 @@ static int carry_all(struct planner *p, struct view *view, ssize_t old)
 {
 	const struct mount_forest *f = &view->forest;
 	ssize_t i = mount_forest_next(f, old, old, true);
+	size_t first = p->plan->n_carries;
 	int r = 0;
 
 	while (r >= 0 && i >= 0) {
 		const char *where = below(&f->entries[i], &f->entries[old]);
-		struct plan_carry carry = { .volume = -1 };
+		struct plan_carry carry = { .volume = -1, .within = -1 };
 
 		if (!where) {
 			i = mount_forest_next(f, old, i, false);
@@ -253,6 +266,8 @@ static int carry_all(struct planner *p, struct view *view, ssize_t old)
 			i = top_of(f, i);
 		carry.entry = &f->entries[i];
 		carry.where = below(carry.entry, &f->entries[old]);
+		if (*where)
+			view->verdicts[i].carry = (ssize_t)(p->plan->n_carries - first);
 		i = *where ? carry_nested(view, old, i, &carry) : carry_cover(view, old, i, &carry);
 		r = add_carry(p, &carry);
 	}

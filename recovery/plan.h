@@ -8,6 +8,7 @@
  *
  * Of mounts of one volume and directory that lie on each other the lowest is exchanged and the
  * others go; what else lies on it, and the topmost mount of each place below it, is carried along.
+ * A name alone does not make a mount a volume's: who has FUSE can give it any.
  * What is stale among that is found by the next look. Mounts that a live one of their volume and
  * directory covers are done: they were locked (mount_namespaces(7)), and can't be taken away.
  */
@@ -36,6 +37,7 @@ struct plan_carry {
 	const char *where; /* struct exchange_carry; points into the entry */
 	ssize_t volume;	   /* below: it is a mount of that volume, which is mounted anew; else -1:
 			      the one that is there is copied */
+	ssize_t within;	   /* below: the carry of this step, before it, that it lies on; -1: none */
 	bool drop;
 };
 

@@ -28,11 +28,13 @@ struct round {
 	struct operation *op;
 	struct scan *scan;
 	struct plan plan;
-	int *new_fds;  /* of each step, for those that follow it too; owned */
-	int home_fd;   /* our own namespace */
-	int place_fd;  /* PLACE there */
+	int *new_fds; /* of each step, for those that follow it too; owned */
+	int home_fd;  /* our own namespace */
+	int place_fd; /* PLACE there */
+	int *pins; /* PLAN_OLD_MAX of each volume: a descriptor on each superblock that is known to
+		      be dead, whose number can't become another's so */
 	struct failure *failures;
-	size_t n_failures, room_failures;
+	size_t n_failures;
 };
 
 static struct nsmount_place place_of(const struct round *round, const struct plan_step *step)
@@ -142,12 +144,18 @@ static int go_home(const struct round *round, struct error *err)
 	return r < 0 ? error_errno(err, r, "come back to the own mount namespace") : 0;
 }
 
+static bool is_a_volume(const struct mount_entry *e)
+{
+	return mount_fuse_volume(e->fstype, e->source) != NULL;
+}
+
 /* Whether the way to the mount leads through a Holdfast volume, which may be dead. */
 static bool is_in_a_volume(const struct plan_table *t, const struct mount_entry *e)
 {
 	for (size_t i = 0; i < t->n; i++)
-		if (mount_fuse_volume(t->entries[i].fstype, t->entries[i].source) &&
-		    path_is_beneath(t->entries[i].target, e->target))
+		if (is_a_volume(&t->entries[i]) &&
+		    path_is_beneath(t->entries[i].target, e->target) &&
+		    strcmp(t->entries[i].target, e->target) != 0)
 			return true;
 	return false;
 }
@@ -156,23 +164,20 @@ static bool is_in_a_volume(const struct plan_table *t, const struct mount_entry 
 static int clone_by(const struct round *round, size_t table, const struct mount_entry *e,
 		    const struct mount_entry *lost)
 {
+	bool asks = is_a_volume(e) && strcmp(e->root, lost->root) != 0;
 	_cleanup_close_ int fd = -EBADF;
 	int copy = -EBADF;
 
 	if (mount_namespace_enter(round->scan->namespaces[table].fd) < 0)
 		return -EBADF;
 	fd = exchange_open(e);
-	if (fd >= 0 && clone_root(fd, e->root, lost->root, &copy, NULL) < 0)
-		copy = -EBADF;
-	return copy;
+	if (fd < 0 || (asks && exchange_is_dead(fd)))
+		return -EBADF;
+	return clone_root(fd, e->root, lost->root, &copy, NULL) < 0 ? -EBADF : copy;
 }
 
-/*
- * The way through a dead mount is lost once the kernel has to ask whether it is still good
- * (mount/exchange.c). What lay below is a bind of a directory of the node, as a rule, so another
- * mount of the same file system leads there too. Returns a detached mount, or -EBADF.
- */
-static int find_elsewhere(const struct round *round, const struct mount_entry *lost)
+/* By those mounts of the same file system that have just this root, or by all. */
+static int find_by(const struct round *round, const struct mount_entry *lost, bool same_root)
 {
 	for (size_t t = 0; t < round->scan->n; t++) {
 		const struct plan_table *table = &round->scan->tables[t];
@@ -181,8 +186,10 @@ static int find_elsewhere(const struct round *round, const struct mount_entry *l
 			const struct mount_entry *e = &table->entries[i];
 			int fd;
 
-			if (e->dev != lost->dev || !path_is_beneath(e->root, lost->root) ||
-			    is_in_a_volume(table, e))
+			/* a copy would have its mapping of ids */
+			if (e->dev != lost->dev || e->idmapped || is_in_a_volume(table, e) ||
+			    (same_root ? strcmp(e->root, lost->root) != 0
+				       : !path_is_beneath(e->root, lost->root)))
 				continue;
 			fd = clone_by(round, t, e, lost);
 			if (fd >= 0)
@@ -192,30 +199,43 @@ static int find_elsewhere(const struct round *round, const struct mount_entry *l
 	return -EBADF;
 }
 
-/* One that can't be mounted anew may still be copied. */
+/*
+ * The way through a dead mount is lost once the kernel has to ask whether it is still good
+ * (mount/exchange.c). What lay below is a bind of a directory of the node, as a rule, or another
+ * volume, so another mount of the same file system leads there too. Returns a detached mount, or
+ * -EBADF.
+ */
+static int find_elsewhere(const struct round *round, const struct mount_entry *lost)
+{
+	int fd = find_by(round, lost, true);
+
+	return fd < 0 ? find_by(round, lost, false) : fd;
+}
+
+/* One that can't be mounted anew may still be copied. Ends in any namespace. */
 static void prepare_carries(const struct round *round, const struct plan_step *step,
 			    struct exchange_carry *carries)
 {
+	const struct plan_carry *planned = &round->plan.carries[step->first_carry];
+
 	for (size_t i = 0; i < step->n_carries; i++) {
-		const struct plan_carry *carry = &round->plan.carries[step->first_carry + i];
+		const struct plan_carry *carry = &planned[i];
 
 		carries[i] = (struct exchange_carry){
 			.entry = carry->entry,
 			.where = carry->where,
 			.fd = -EBADF,
 			.spare_fd = -EBADF,
+			.within = carry->within < 0 ? NULL : &carries[carry->within],
 			.drop = carry->drop,
 		};
-		if (carry->drop)
-			continue;
-		if (carry->volume < 0) {
-			if (*carry->where)
-				carries[i].spare_fd = find_elsewhere(round, carry->entry);
-			continue;
-		}
-		carries[i].anew = clone_for(round, (size_t)carry->volume, carry->entry->root,
+		carries[i].anew = !carry->drop && carry->volume >= 0 &&
+				  clone_for(round, (size_t)carry->volume, carry->entry->root,
 					    &carries[i].fd, NULL) >= 0;
 	}
+	for (size_t i = 0; i < step->n_carries; i++)
+		if (!planned[i].drop && planned[i].volume < 0 && *planned[i].where)
+			carries[i].spare_fd = find_elsewhere(round, planned[i].entry);
 }
 
 static void close_carries(struct exchange_carry *carries, size_t n)
@@ -228,9 +248,9 @@ static void close_carries(struct exchange_carry *carries, size_t n)
 }
 
 /*
- * The new mount is propagated to this namespace, beneath the old one, when it was mounted in another
- * one that this one's mounts are peers or slaves of; the old one goes from here as well, but not if
- * something is mounted below it. The next look sees what there is to do.
+ * The new mount is propagated to this namespace, beneath the old one, when it was mounted in
+ * another one that this one's mounts are peers or slaves of; the old one goes from here as well,
+ * but not if something is mounted below it. The next look sees what there is to do.
  */
 static int check_parent(const struct round *round, const struct plan_step *step)
 {
@@ -243,6 +263,14 @@ static int check_parent(const struct round *round, const struct plan_step *step)
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	return parent == step->old->parent ? 0 : -ESTALE;
+}
+
+static bool is_verified(const struct round *round, const struct plan_step *step)
+{
+	const struct plan_volume *volume = &round->op->request->volumes[step->volume];
+	int k = plan_old_index(volume, step->old->dev);
+
+	return k >= 0 && ((round->op->dead[step->volume] | volume->living) & (1U << k)) != 0;
 }
 
 static int operate(struct round *round, size_t i, struct error *err)
@@ -262,6 +290,7 @@ static int operate(struct round *round, size_t i, struct error *err)
 		.proc_fd = round->op->proc_fd,
 		.group_fd = step->leader >= 0 ? round->new_fds[step->leader] : -EBADF,
 		.is_peer = step->is_peer,
+		.may_live = !is_verified(round, step),
 	};
 	int r = carries ? 0 : -ENOMEM;
 
@@ -297,8 +326,9 @@ static int operate(struct round *round, size_t i, struct error *err)
 
 enum fate { UNKNOWN, DEAD, ALIVE };
 
-/* Asked by way of the mount `e`, where its path leads there. */
-static enum fate ask(const struct round *round, size_t table, const struct mount_entry *e)
+/* Asked by way of the mount `e`, where its path leads there. *ret_fd is on one that is dead. */
+static enum fate ask(const struct round *round, size_t table, const struct mount_entry *e,
+		     int *ret_fd)
 {
 	_cleanup_close_ int fd = -EBADF;
 
@@ -307,14 +337,20 @@ static enum fate ask(const struct round *round, size_t table, const struct mount
 	fd = exchange_open(e);
 	if (fd < 0)
 		return UNKNOWN;
-	return exchange_is_dead(fd) ? DEAD : ALIVE;
+	if (!exchange_is_dead(fd))
+		return ALIVE;
+	close_fd(ret_fd);
+	*ret_fd = TAKE_FD(fd);
+	return DEAD;
 }
 
 /* The fate of the step's old mount. One that lies below another of its volume's, which was mounted
- * over it because it is locked, shares that one's; *ret_dev is of what could be asked. */
-static enum fate ask_about(const struct round *round, const struct plan_step *step, dev_t *ret_dev)
+ * over it because it is locked, shares that one's; *ret_dev is of what could be asked, and *ret_fd
+ * on it if it is dead. */
+static enum fate ask_about(const struct round *round, const struct plan_step *step, dev_t *ret_dev,
+			   int *ret_fd)
 {
-	enum fate fate = ask(round, step->table, step->old);
+	enum fate fate = ask(round, step->table, step->old, ret_fd);
 
 	*ret_dev = step->old->dev;
 	for (size_t i = step->n_carries; fate == UNKNOWN && i > 0; i--) {
@@ -322,7 +358,7 @@ static enum fate ask_about(const struct round *round, const struct plan_step *st
 
 		if (!carry->drop)
 			continue;
-		fate = ask(round, step->table, carry->entry);
+		fate = ask(round, step->table, carry->entry, ret_fd);
 		*ret_dev = carry->entry->dev;
 	}
 	return fate;
@@ -343,34 +379,27 @@ static int verify(struct round *round, struct error *err)
 		struct plan_volume *volume = &round->op->request->volumes[step->volume];
 		uint32_t *dead = &round->op->dead[step->volume];
 		int k = plan_old_index(volume, step->old->dev), r;
+		_cleanup_close_ int fd = -EBADF;
 		struct error none = ERROR_INIT;
 		enum fate fate;
 		dev_t asked;
 
-		if (k < 0 || (*dead | volume->living) & (1U << k) ||
-		    is_given_up(round, step))
+		if (k < 0 || (*dead | volume->living) & (1U << k) || is_given_up(round, step))
 			continue;
 		say(round, step, NSMOUNT_BEGIN, 0, &none);
-		fate = ask_about(round, step, &asked);
+		fate = ask_about(round, step, &asked, &fd);
 		r = go_home(round, err);
 		if (r < 0)
 			return r;
-		if (fate == DEAD)
+		if (fate == DEAD && asked == step->old->dev) {
 			*dead |= 1U << k;
+			round->pins[step->volume * PLAN_OLD_MAX + (size_t)k] = TAKE_FD(fd);
+		}
 		if (fate == ALIVE && plan_old_index(volume, asked) >= 0)
 			volume->old[plan_old_index(volume, asked)] = 0;
 		changed = changed || fate == ALIVE;
 	}
 	return changed;
-}
-
-static bool is_verified(const struct round *round, const struct plan_step *step)
-{
-	const struct plan_volume *volume = &round->op->request->volumes[step->volume];
-	int k = plan_old_index(volume, step->old->dev);
-
-	return k >= 0 &&
-	       ((round->op->dead[step->volume] | volume->living) & (1U << k)) != 0;
 }
 
 /* Returns how many steps there were to try, or -errno if nothing more can be done. */
@@ -387,10 +416,7 @@ static int run_steps(struct round *round, struct error *err)
 			continue;
 		tried++;
 		say(round, step, NSMOUNT_BEGIN, 0, &why);
-		if (!is_verified(round, step))
-			(void)error_set(&why, ERROR_INTERNAL, -ESTALE,
-					"it is covered by something else, or was moved");
-		if (!is_verified(round, step) || operate(round, i, &why) < 0)
+		if (operate(round, i, &why) < 0)
 			note_failure(round, step, &why);
 		r = go_home(round, err);
 		if (r < 0)
@@ -468,17 +494,23 @@ static int run_rounds(struct round *round, struct error *err)
 int operation_run(struct operation *op, struct error *err)
 {
 	_cleanup_close_ int home = -EBADF, place = -EBADF;
-	struct round round = { .op = op };
-	int r = settle_in(op, &place, err);
+	size_t n_pins = op->request->n_volumes * PLAN_OLD_MAX;
+	_cleanup_free_ int *pins = calloc(n_pins + 1, sizeof(*pins));
+	struct round round = { .op = op, .pins = pins };
+	int r = pins ? settle_in(op, &place, err) : error_errno(err, -ENOMEM, "exchange mounts");
 
 	if (r < 0)
 		return r;
+	for (size_t i = 0; i < n_pins; i++)
+		pins[i] = -EBADF;
 	home = openat(op->proc_fd, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	if (home < 0)
 		return error_errno(err, -errno, "open the own mount namespace");
 	round.home_fd = home;
 	round.place_fd = place;
 	r = run_rounds(&round, err);
+	for (size_t i = 0; i < n_pins; i++)
+		close_fd(&pins[i]);
 	free(round.failures);
 	return r;
 }

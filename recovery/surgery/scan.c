@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "mount/tree.h"
 
 #define FIRST_SIZE 65536
@@ -21,8 +22,11 @@ struct text {
 static int grow(struct text *text)
 {
 	size_t room = text->room ? text->room * 2 : FIRST_SIZE;
-	char *data = room > MAX_SIZE ? NULL : realloc(text->data, room);
+	char *data;
 
+	if (room > MAX_SIZE)
+		return -EFBIG;
+	data = realloc(text->data, room);
 	if (!data)
 		return -ENOMEM;
 	text->data = data;
@@ -53,39 +57,31 @@ static int read_mountinfo(int proc_fd, struct text *text)
 
 /* *spare is used again unless *ret takes it: most namespaces have none of ours, and looking is a
  * hundred times as fast as parsing. */
-static int read_one(int ns_fd, int proc_fd, struct text *spare, struct text *ret)
+static int read_one(const struct mount_namespace *ns, int proc_fd, struct text *spare,
+		    struct text *ret)
 {
-	int r = mount_namespace_enter(ns_fd);
+	int r = mount_namespace_enter(ns->fd);
 
 	if (r >= 0)
 		r = read_mountinfo(proc_fd, spare);
-	if (r < 0 ||
-	    !memmem(spare->data, spare->size, MOUNT_FUSE_MARK, strlen(MOUNT_FUSE_MARK)))
+	if (r == -EFBIG)
+		log_error("mount namespace %llu has a mount table of more than %u MiB and is left "
+			  "as it is: find what mounts there without end",
+			  (unsigned long long)ns->id, MAX_SIZE >> 20);
+	if (r < 0 || !memmem(spare->data, spare->size, MOUNT_FUSE_MARK, strlen(MOUNT_FUSE_MARK)))
 		return r == -ENOMEM ? r : 0;
 	*ret = *spare;
 	*spare = (struct text){ 0 };
 	return 0;
 }
 
-static int read_each(struct scan *scan, int proc_fd, struct text *texts)
-{
-	struct text spare = { 0 };
-	int r = 0, back = 0;
-
-	for (size_t i = 0; r >= 0 && i < scan->n; i++)
-		if (!scan->namespaces[i].own)
-			r = read_one(scan->namespaces[i].fd, proc_fd, &spare, &texts[i]);
-	free(spare.data);
-	if (scan->n > 0)
-		back = mount_namespace_enter(scan->namespaces[0].fd);
-	return r < 0 ? r : back;
-}
-
-static int parse_one(struct scan *scan, size_t i, const struct text *text)
+static int parse_one(struct scan *scan, size_t i, struct text *text)
 {
 	struct plan_table *table = &scan->tables[i];
 	int r = mount_table_parse(text->data, text->size, &scan->parsed[i], NULL);
 
+	free(text->data);
+	*text = (struct text){ 0 };
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
 	table->n = mount_table_size(scan->parsed[i]);
@@ -97,30 +93,53 @@ static int parse_one(struct scan *scan, size_t i, const struct text *text)
  * Parsed at home: libmount looks into /proc/self and, for a source /dev/root, into /sys and
  * /proc/cmdline. In a container those paths may lead anywhere, and hang.
  */
-static int scan_each(struct scan *scan, int proc_fd)
+static int parse_some(struct scan *scan, struct text *texts, size_t first, size_t end)
 {
-	struct text *texts = calloc(scan->n + 1, sizeof(*texts));
-	int r = texts ? read_each(scan, proc_fd, texts) : -ENOMEM;
+	int r = mount_namespace_enter(scan->namespaces[0].fd);
 
-	for (size_t i = 0; texts && i < scan->n; i++) {
-		if (r >= 0 && texts[i].size > 0)
+	for (size_t i = first; r >= 0 && i < end; i++)
+		if (texts[i].size > 0)
 			r = parse_one(scan, i, &texts[i]);
-		free(texts[i].data);
-	}
-	free(texts);
 	return r;
+}
+
+/* As many are read at a time as may be held: to go home for each costs. */
+static int scan_each(struct scan *scan, int proc_fd, struct text *texts)
+{
+	struct text spare = { 0 };
+	size_t first = 0, held = 0;
+	int r = 0, back;
+
+	for (size_t i = 0; r >= 0 && i < scan->n; i++) {
+		if (!scan->namespaces[i].own)
+			r = read_one(&scan->namespaces[i], proc_fd, &spare, &texts[i]);
+		held += texts[i].room;
+		if (r < 0 || held < MAX_SIZE)
+			continue;
+		r = parse_some(scan, texts, first, i + 1);
+		first = i + 1;
+		held = 0;
+	}
+	free(spare.data);
+	back = scan->n > 0 ? parse_some(scan, texts, first, r < 0 ? first : scan->n) : 0;
+	return r < 0 ? r : back;
 }
 
 int scan_all(int proc_fd, struct scan *ret, struct error *err)
 {
 	struct scan scan = { 0 };
+	struct text *texts;
 	int r = mount_namespaces_list(proc_fd, &scan.namespaces, &scan.n, err);
 
 	if (r < 0)
 		return r;
 	scan.parsed = calloc(scan.n + 1, sizeof(*scan.parsed));
 	scan.tables = calloc(scan.n + 1, sizeof(*scan.tables));
-	r = scan.parsed && scan.tables ? scan_each(&scan, proc_fd) : -ENOMEM;
+	texts = calloc(scan.n + 1, sizeof(*texts));
+	r = scan.parsed && scan.tables && texts ? scan_each(&scan, proc_fd, texts) : -ENOMEM;
+	for (size_t i = 0; texts && i < scan.n; i++)
+		free(texts[i].data);
+	free(texts);
 	if (r < 0) {
 		scan_free(&scan);
 		return error_errno(err, r, "read the mounts of all namespaces");

@@ -41,11 +41,11 @@ def tmpfs(target):
     checked(libc.mount(b"none", str(target).encode(), b"tmpfs", 0, None), f"tmpfs {target}")
 
 
-def hung_fuse(target):
+def hung_fuse(target, source="hung", fstype="fuse"):
     """A FUSE mount whose server never says a word; returns the descriptor that keeps it so."""
     fd = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
-    checked(libc.mount(b"hung", str(target).encode(), b"fuse", 0, options), f"fuse {target}")
+    checked(libc.mount(source.encode(), str(target).encode(), fstype.encode(), 0, options), f"fuse {target}")
     return fd
 
 

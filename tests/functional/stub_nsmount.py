@@ -12,7 +12,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 REPORT = struct.Struct("=IIIiIxxxxQQIIIII512s512sxxxx")
-BEGIN, VERSION = 1, 1
+BEGIN, VERSION = 1, 3
 
 
 def behaviour():

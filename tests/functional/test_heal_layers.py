@@ -5,8 +5,8 @@ import time
 
 import pytest
 from container import Container
-from harness import mountinfo
-from healing import NAMES_STAY, healed, inside, make_volume
+from harness import eventually, mountinfo
+from healing import NAMES_STAY, Namespace, healed, healing, inside, kill_both, look_again, make_volume, mounts_of, read, stay_inside
 
 CASES = {
     # two layers of the volume, with something mounted below the upper one, and below the lower
@@ -40,19 +40,75 @@ def test_layers(node, case):
 
 
 def test_a_directory_of_the_node_below_a_volume_stays(node):
-    """Nobody has been there lately, so the kernel would have to ask the dead server for the way."""
-    volume = make_volume(node)
-    mine = node.base / "mine"
-    mine.mkdir()
-    (mine / "f").write_text("mine\n")
-    container = Container(node, {"/data": (volume.up(), []), "/data/sub": (mine, ["ro", "noexec"]),
+    """Nobody has been there lately, so the kernel would have to ask the dead server for the way. What is mounted on such a
+    directory stays too, and so does another volume beside it."""
+    volume, other = make_volume(node), make_volume(node)
+    mine, inner = node.base / "mine", node.base / "inner"
+    for directory, text in ((mine, "mine"), (inner, "inner")):
+        directory.mkdir()
+        (directory / "f").write_text(f"{text}\n")
+    (mine / "inner").mkdir()
+    (inner / "volume").mkdir()
+    container = Container(node, {"/data": (volume.up(), []),
+                                 "/data/sub": (mine, ["ro", "noexec"]),
+                                 "/data/sub/inner": (inner, []),
+                                 "/data/sub/inner/volume": (other.up() / "sub", ["ro"]),
+                                 "/data/one": (other.target(), []),
                                  "/data/f": (mine / "f", ["ro"])})
     before = [(m["target"], m["root"], m["options"]) for m in mountinfo(container.pid) if m["target"].startswith("/data/")]
     time.sleep(2.5)  # the entries' timeouts
     for _ in range(3):
         healed(volume)
-        assert [(m["target"], m["root"], m["options"]) for m in mountinfo(container.pid)
-                if m["target"].startswith("/data/")] == before
-        assert container.exec("cat", "/data/sub/f", "/data/f") == "mine\nmine\n"
+        assert sorted((m["target"], m["root"], m["options"]) for m in mountinfo(container.pid)
+                      if m["target"].startswith("/data/")) == sorted(before), node.plugin.text()
+        assert container.exec("cat", "/data/sub/f", "/data/sub/inner/f", "/data/sub/inner/volume/g", "/data/one/f",
+                              "/data/f") == "mine\ninner\nbelow\nhello\nmine\n"
         time.sleep(2.5)
     assert "was lost" not in node.plugin.text()
+
+
+def test_a_volume_s_name_is_no_key_to_it(node):
+    """Who may mount FUSE gives it any name. What is mounted below, or on top, stays what it was."""
+    volume, other = (make_volume(node, attributes=NAMES_STAY) for _ in range(2))
+    other.up()
+    target = volume.up()
+    namespace = Namespace(node, "--propagation", "private")
+    liar = stay_inside(node, namespace.pid, """
+        fds = [hung_fuse(args[0] + "/sub", args[1], "fuse.holdfast"), hung_fuse(args[0], args[2], "fuse.holdfast")]
+    """, target, f"holdfast:{other.id}", f"holdfast:{volume.id}")
+
+    def liars():
+        ours = {m["dev"] for v in (volume, other) for m in mounts_of(v)}
+        return {m["target"]: m["dev"] for m in mountinfo(namespace.pid)
+                if m["target"].startswith(str(target)) and m["dev"] not in ours}
+
+    before = liars()
+    assert len(before) == 2
+    kill_both(node)
+    node.start()
+    for v in (volume, other):
+        eventually(lambda: healing(v)["healings"] == 1, what="healing")
+    look_again(volume)
+    assert liars() == before
+    liar.remove()
+    inside(namespace.pid, "umount(args[0])", target)
+    assert read(namespace.pid, target / "f") == "hello\n"
+
+
+def test_what_is_replaced_in_the_source_is_what_belongs_there(node):
+    """By its name: the kernel marks the file or directory that was there as deleted."""
+    volume = make_volume(node)
+    source = node.sources / volume.id
+    container = Container(node, {"/sub": (volume.up() / "sub", []), "/f": (volume.target() / "f", ["ro"])})
+    (source / "new").mkdir()
+    (source / "new" / "g").write_text("another\n")
+    (source / "g").write_text("new\n")
+    (source / "sub").rename(source / "away")
+    (source / "new").rename(source / "sub")
+    (source / "g").rename(source / "f")
+    time.sleep(1.5)  # the entries' timeouts
+    assert (volume.target() / "sub" / "g").read_text() == "another\n" and (volume.target() / "f").read_text() == "new\n"
+    for _ in range(2):
+        healed(volume)
+        assert container.exec("cat", "/sub/g", "/f") == "another\nnew\n"
+        assert healing(volume)["staleMounts"] == 0

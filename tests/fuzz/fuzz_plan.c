@@ -166,9 +166,10 @@ static bool is_below(const struct plan_table *t, const struct mount_entry *e,
 	return e == old;
 }
 
-static void check_carry(const struct plan_table *t, const struct plan_step *s,
-			const struct plan_carry *c)
+static void check_carry(const struct plan *plan, const struct plan_table *t,
+			const struct plan_step *s, size_t k)
 {
+	const struct plan_carry *carries = &plan->carries[s->first_carry], *c = &carries[k];
 	size_t len = strlen(s->old->target);
 	const char *rest = c->entry->target + len;
 
@@ -179,8 +180,11 @@ static void check_carry(const struct plan_table *t, const struct plan_step *s,
 		REQUIRE(!*rest);
 	REQUIRE(c->volume >= -1 && c->volume < (ssize_t)VOLUMES);
 	REQUIRE(*c->where != '/' && (!*c->where || !c->drop));
-	if (t->n <= SLOW_MAX)
+	REQUIRE(c->within >= -1 && c->within < (ssize_t)k);
+	if (t->n <= SLOW_MAX) {
 		REQUIRE(is_below(t, c->entry, s->old));
+		REQUIRE(c->within < 0 || is_below(t, c->entry, carries[c->within].entry));
+	}
 }
 
 static void check_leader(const struct plan *plan, size_t i)
@@ -223,7 +227,7 @@ static void check_steps(const struct input *in, const struct plan *plan)
 		REQUIRE(old_of(s->old, &volume) >= 0 && volume == s->volume);
 		for (size_t k = 0; k < s->n_carries; k++) {
 			mark(t, marks[s->table], plan->carries[s->first_carry + k].entry, 2);
-			check_carry(t, s, &plan->carries[s->first_carry + k]);
+			check_carry(plan, t, s, k);
 		}
 		n_carries += s->n_carries;
 		check_leader(plan, i);

@@ -82,6 +82,10 @@ static void escapes_are_undone(void **state)
 static void what_is_deleted_keeps_its_name(void **state)
 {
 	ASSERT_FIELD(LINE("/sub//deleted", "/m", "rw", "", "tmpfs", "t"), root, "/sub//deleted");
+	/* a volume may have it again */
+	ASSERT_FIELD(LINE("/sub//deleted", "/m", "rw", "", "fuse.holdfast", "holdfast:v"), root,
+		     "/sub");
+	ASSERT_FIELD(LINE("//deleted", "/m", "rw", "", "fuse.holdfast", "holdfast:v"), root, "/");
 	ASSERT_FIELD(LINE("/", "/m\\040(deleted)x", "rw", "", "tmpfs", "t"), target,
 		     "/m (deleted)x");
 	ASSERT_FIELD(LINE("/", "/m\\040(deleted)", "rw", "", "tmpfs", "t"), target, "/m (deleted)");

@@ -11,6 +11,7 @@
 #define OLDER 91
 #define LIVE_B 200
 #define OLD_B 190
+#define NOBODYS 77 /* of the name of a volume, for all we know */
 #define REUSED 110 /* of volume c: the number of an earlier one is that of the live one too */
 
 static const struct plan_volume volumes[] = {
@@ -55,8 +56,8 @@ static void append(char *text, size_t size, const char *format, ...)
 	va_end(args);
 }
 
-/* "0/10 a: 11@sub copy, 12@ drop ^9 <0; ...": table/mount volume, carries, what is beneath,
- * leader (~: its master) */
+/* "0/10 a: 11@x copy, 12@x/y copy in 0, 13@ drop ^9 <0; ...": table/mount volume, carries and those
+ * they lie on, what is beneath, leader (~: its master) */
 static void render(const struct plan *plan, char *text, size_t size)
 {
 	*text = '\0';
@@ -73,6 +74,8 @@ static void render(const struct plan *plan, char *text, size_t size)
 			       c->drop	       ? "drop"
 			       : c->volume < 0 ? "copy"
 					       : volumes[c->volume].id);
+			if (c->within >= 0)
+				append(text, size, " in %zd", c->within);
 		}
 		if (s->below)
 			append(text, size, " ^%llu", (unsigned long long)s->below->id);
@@ -166,31 +169,35 @@ static void namespaces_are_looked_at_one_by_one(void **state)
 
 static void what_is_mounted_below_is_carried(void **state)
 {
-	/* a copy brings along what is below itself */
-	ASSERT_PLAN("0/10 a: 11@x copy, 13@y/z copy", ROOT, MOUNT(10, 1, "/m", "a", OLD),
-		    FOREIGN(11, 10, "/m/x"), FOREIGN(12, 11, "/m/x/deep"),
-		    FOREIGN(13, 10, "/m/y/z"), FOREIGN(14, 1, "/mm"));
+	/* a copy would bring along what is below itself; should there be none it is needed */
+	ASSERT_PLAN("0/10 a: 11@x copy, 12@x/deep copy in 0, 13@x/deep/er copy in 1, 14@y/z copy",
+		    ROOT, MOUNT(10, 1, "/m", "a", OLD), FOREIGN(11, 10, "/m/x"),
+		    FOREIGN(12, 11, "/m/x/deep"), FOREIGN(13, 12, "/m/x/deep/er"),
+		    FOREIGN(14, 10, "/m/y/z"), FOREIGN(15, 1, "/mm"));
 	/* other volumes' are mounted anew, live or stale, and have what is below them carried too
 	 */
-	ASSERT_PLAN("0/10 a: 11@x b, 12@x/y copy, 13@z b, 14@z/a a", ROOT,
+	ASSERT_PLAN("0/10 a: 11@x b, 12@x/y copy in 0, 13@z b, 14@z/a a in 2", ROOT,
 		    MOUNT(10, 1, "/m", "a", OLD), MOUNT(11, 10, "/m/x", "b", OLD_B),
 		    FOREIGN(12, 11, "/m/x/y"), MOUNT(13, 10, "/m/z", "b", LIVE_B),
 		    MOUNT(14, 13, "/m/z/a", "a", OLDER));
-	/* stale below a foreign one: the copy brings it, and the next look finds it */
-	ASSERT_PLAN("0/10 a: 11@x copy", ROOT, MOUNT(10, 1, "/m", "a", OLD),
+	/* stale below a foreign one: if the copy brings it, the next look finds it */
+	ASSERT_PLAN("0/10 a: 11@x copy, 12@x/b b in 0", ROOT, MOUNT(10, 1, "/m", "a", OLD),
 		    FOREIGN(11, 10, "/m/x"), MOUNT(12, 11, "/m/x/b", "b", OLD_B));
+	/* of a volume's name, but none of its connections: somebody else's */
+	ASSERT_PLAN("0/10 a: 11@x copy, 12@y copy", ROOT, MOUNT(10, 1, "/m", "a", OLD),
+		    MOUNT(11, 10, "/m/x", "b", NOBODYS), MOUNT(12, 10, "/m/y", "a", NOBODYS));
 	/* in whatever order the table has them */
-	ASSERT_PLAN("0/10 a: 12@x b, 11@x/y copy", FOREIGN(11, 12, "/m/x/y"),
+	ASSERT_PLAN("0/10 a: 12@x b, 11@x/y copy in 0", FOREIGN(11, 12, "/m/x/y"),
 		    MOUNT(12, 10, "/m/x", "b", LIVE_B), MOUNT(10, 1, "/m", "a", OLD), ROOT);
 }
 
 /* Nobody sees the others, and no path leads to them. */
 static void of_a_stack_below_the_top_is_carried(void **state)
 {
-	ASSERT_PLAN("0/10 a: 13@x copy", ROOT, MOUNT(10, 1, "/m", "a", OLD),
+	ASSERT_PLAN("0/10 a: 13@x copy, 14@x/seen copy in 0", ROOT, MOUNT(10, 1, "/m", "a", OLD),
 		    FOREIGN(11, 10, "/m/x"), FOREIGN(12, 11, "/m/x/hidden"),
 		    FOREIGN(13, 11, "/m/x"), FOREIGN(14, 13, "/m/x/seen"));
-	ASSERT_PLAN("0/10 a: 13@x b, 14@x/seen copy", ROOT, MOUNT(10, 1, "/m", "a", OLD),
+	ASSERT_PLAN("0/10 a: 13@x b, 14@x/seen copy in 0", ROOT, MOUNT(10, 1, "/m", "a", OLD),
 		    FOREIGN(11, 10, "/m/x"), MOUNT(12, 11, "/m/x", "b", OLD_B),
 		    MOUNT(13, 12, "/m/x", "b", LIVE_B), FOREIGN(14, 13, "/m/x/seen"));
 }
@@ -210,6 +217,8 @@ static void a_foreign_cover_stays_on_top(void **state)
 		    MOUNT(11, 10, "/m", "b", OLD_B), FOREIGN(12, 11, "/m/x"));
 	ASSERT_PLAN("0/10 a: 11@ copy", ROOT, MOUNT(10, 1, "/m", "a", OLD),
 		    MOUNT(11, 10, "/m", "b", LIVE_B));
+	ASSERT_PLAN("0/10 a: 11@ copy", ROOT, MOUNT(10, 1, "/m", "a", OLD),
+		    MOUNT(11, 10, "/m", "a", NOBODYS));
 }
 
 static void of_a_stack_of_ours_one_is_left(void **state)
@@ -315,8 +324,7 @@ static void counts_are_of_all_namespaces(void **state)
 
 static void peers_follow_the_first(void **state)
 {
-	ASSERT_PLAN("0/10 a; 0/11 a <0; 0/12 a <0", ROOT,
-		    MOUNT(10, 1, "/m", "a", OLD, .shared = 5),
+	ASSERT_PLAN("0/10 a; 0/11 a <0; 0/12 a <0", ROOT, MOUNT(10, 1, "/m", "a", OLD, .shared = 5),
 		    MOUNT(11, 1, "/n", "a", OLD, .shared = 5),
 		    MOUNT(12, 1, "/o", "a", OLD, .shared = 5));
 	ASSERT_PLAN("0/10 a; 0/12 b; 0/13 a", ROOT, MOUNT(10, 1, "/m", "a", OLD, .shared = 5),
