@@ -4,6 +4,7 @@
 import ctypes
 import os
 import struct
+import threading
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT, SYS_MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 FSCONFIG_CMD_CREATE = 6
@@ -46,6 +47,21 @@ def hung_fuse(target, source="hung", fstype="fuse"):
     fd = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
     checked(libc.mount(source.encode(), str(target).encode(), fstype.encode(), 0, options), f"fuse {target}")
+    return fd
+
+
+def silent_fuse(target):
+    """A FUSE mount whose server takes each request and answers none: who waits for it can't be killed. It ends with its server."""
+    fd = hung_fuse(target)
+
+    def serve():
+        _, _, unique = struct.unpack_from("=IIQ", os.read(fd, 1 << 20))
+        init = struct.pack("=IIIIHHII32x", 7, 31, 0, 0, 12, 9, 4096, 1)
+        os.write(fd, struct.pack("=IiQ", 16 + len(init), 0, unique) + init)
+        while True:
+            os.read(fd, 1 << 20)
+
+    threading.Thread(target=serve, daemon=True).start()
     return fd
 
 

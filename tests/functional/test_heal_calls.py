@@ -11,7 +11,7 @@ import pytest
 
 from container import Container
 from harness import eventually, refused
-from healing import ENDS, abort, healed, healing, kill_both, layers, make_volume, reads
+from healing import ENDS, abort, healed, healing, kill_both, layers, look_again, make_volume, reads
 from mounting import umount
 
 Code = grpc.StatusCode
@@ -137,6 +137,24 @@ def test_what_is_unmounted_by_hand_is_mounted_again(node, volume, gone):
     assert [layers("self", t)[0]["options"] for t in targets] == before
     assert [(t / "f").read_text() for t in targets] == ["hello\n"] * 3
     assert "was not mounted at" in node.plugin.text()
+    volume.unpublish("pod-2")
+    volume.down()
+    assert node.is_clean()
+
+
+def test_a_place_that_can_not_be_mounted_at_is_no_loss_to_others(node, volume):
+    targets = [volume.up(), volume.publish("pod-2")]
+    node.plugin.kill()
+    for path in (volume.staging, *targets):
+        umount(path)
+    (volume.staging / "rubbish").write_text("somebody's\n")
+    node.start_plugin()
+    eventually(lambda: all(len(layers("self", t)) == 1 for t in targets), what=lambda: f"the targets: {node.plugin.text()}")
+    assert [(t / "f").read_text() for t in targets] == ["hello\n"] * 2
+    assert layers("self", volume.staging) == [] and str(volume.staging) in node.plugin.text()
+    (volume.staging / "rubbish").unlink()
+    look_again(volume)
+    assert len(layers("self", volume.staging)) == 1
     volume.unpublish("pod-2")
     volume.down()
     assert node.is_clean()

@@ -2,6 +2,7 @@
 """Mounts in namespaces of all kinds: peers and slaves of the host's, locked ones, namespaces without a process, frozen ones."""
 
 import os
+import pathlib
 import signal
 import subprocess
 
@@ -9,7 +10,7 @@ import pytest
 
 from container import Container
 from harness import PATIENCE, eventually, mountinfo
-from healing import (ENDS, NAMES_STAY, Namespace, healed, healing, inside, layers, look_again, make_volume, mounts_of,
+from healing import (ENDS, NAMES_STAY, Namespace, healed, healing, inside, is_zombie, layers, look_again, make_volume, mounts_of,
                      place_idmapped, read, record, rename_group, stay_inside, stays_the_same)
 from mounting import bind, make_shared, umount
 
@@ -261,18 +262,29 @@ def test_a_namespace_whose_proc_hangs(node, volume):
     assert healing(volume)["lastPauseMs"] < 2000 * PATIENCE and "hangs" not in node.plugin.text()
 
 
-def test_a_path_that_hangs_holds_nobody_up(node, volume):
+def helpers(node):
+    children = pathlib.Path(f"/proc/{node.plugin.pid}/task").glob("*/children")
+    pids = [pid for path in children for pid in path.read_text().split()]
+    return [pid for pid in pids if not is_zombie(pid) and pathlib.Path(f"/proc/{pid}/comm").read_text() == "holdfast-nsmoun\n"]
+
+
+@pytest.mark.parametrize("how", ("hung_fuse", "silent_fuse"))
+def test_a_path_that_hangs_holds_nobody_up(node, volume, how):
     target = volume.up()
     namespaces = [Namespace(node, "--propagation", "private") for _ in range(4)]
     pods = node.kubelet_root / "pods"
-    hung = stay_inside(node, namespaces[1].pid, "fd = hung_fuse(args[0])", pods)
+    hung = stay_inside(node, namespaces[1].pid, f"fd = {how}(args[0])", pods)
     healed(volume)
     for n in namespaces[:1] + namespaces[2:]:
         assert read(n.pid, f"{target}/f") == "hello\n"
     assert (target / "f").read_text() == "hello\n"
     assert f"the way to {target} in mount namespace" in node.plugin.text()
     assert healing(volume)["staleMounts"] == 1
+    for _ in range(3):  # it is found again, and nobody else goes to where one is stuck
+        look_again(volume)
+        eventually(lambda: len(helpers(node)) == (how == "silent_fuse"), what=lambda: f"{helpers(node)}")
     hung.remove()
+    eventually(lambda: not helpers(node), what="the stuck one to end")
     inside(namespaces[1].pid, "umount(args[0])", pods)
     look_again(volume)
     assert read(namespaces[1].pid, f"{target}/f") == "hello\n" and len(layers(namespaces[1].pid, target)) == 1
