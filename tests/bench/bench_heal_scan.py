@@ -13,6 +13,7 @@ import tempfile
 import time
 
 from common import BASE, READ_ONLY, new_node, say, table
+from stub_nsmount import REPORT, VERSION
 
 NAMESPACES = int(os.environ.get("HOLDFAST_BENCH_NAMESPACES", "200"))
 MOUNTS = 50
@@ -21,8 +22,7 @@ PROGRAM = pathlib.Path(os.environ["HOLDFAST_BUILD"]) / "holdfast-nsmount"
 VOLUME = f"bench-{os.getpid()}"  # nobody else's on this machine
 
 # recovery/nsmount.h and plan.h
-REQUEST = struct.Struct(f"=IIII{16 * 256}x136s17Q")
-REPORT = struct.Struct("=IIIiI4xQQIIII512s512s")
+REQUEST = struct.Struct(f"=IIII{16 * 256}x136s17QI4x")
 EXCHANGED, FAILED, DONE, END = 2, 3, 4, 6
 
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE, MNT_DETACH = 2, 4, 0x4000, 1 << 18, 2
@@ -88,7 +88,7 @@ def run(live, dev, old=0):
     """Milliseconds until each event first came."""
     mount_fd = checked(libc.syscall(SYS_OPEN_TREE, AT_FDCWD, str(live).encode(), OPEN_TREE_CLONE), "open_tree")
     request_fd = os.memfd_create("request")
-    os.write(request_fd, REQUEST.pack(1, 1, 0, 0, VOLUME.encode(), dev, old, *[0] * 15))
+    os.write(request_fd, REQUEST.pack(VERSION, 1, 0, 0, VOLUME.encode(), dev, old, *[0] * 15, 0))
     high = [os.dup2(fd, 200 + i) for i, fd in enumerate((request_fd, mount_fd))]
     redirect = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]
     read_end, write_end = os.pipe()

@@ -78,4 +78,5 @@ def main():
         os.write(1, REPORT.pack(VERSION, 6, 0, -5, *[0] * 8, b"", b"nothing was done"))
 
 
-main()
+if __name__ == "__main__":
+    main()
