@@ -18,6 +18,13 @@ static inline uint64_t clock_now_ns(void)
 	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
 }
 
+/* clock_timespec - nanoseconds as the C library takes them. */
+static inline struct timespec clock_timespec(uint64_t ns)
+{
+	return (struct timespec){ .tv_sec = (time_t)(ns / NSEC_PER_SEC),
+				  .tv_nsec = (long)(ns % NSEC_PER_SEC) };
+}
+
 /* clock_left_ms - milliseconds until due_ns, for poll(2); rounded up, so that a loop does not spin
  * through the last one. 0 when it has passed. */
 static inline int clock_left_ms(uint64_t due_ns)

@@ -165,11 +165,8 @@ static int exchange(struct ward *w, struct error *err)
 {
 	int r;
 
-	if (!has_earlier_connections(w)) {
-		for (size_t i = 0; i < w->n; i++)
-			w->job.volumes[i].is_counted = true; /* there is nothing */
+	if (!has_earlier_connections(w))
 		return 0;
-	}
 	r = keeper_list(w->service->config.run_dir, NODE_KEEPER_LOOK_MS, &w->served, &w->n_served,
 			err);
 	while (r >= 0) {
@@ -215,13 +212,13 @@ static void take_counts(struct patient *p, const struct nsmount_volume *v)
 
 	tell(p, v, pause_ms);
 	healing->stale_mounts = v->counts.stale - v->counts.hidden;
-	if (v->is_counted)
+	if (!v->uncounted)
 		healing->stale_files = v->files;
 	if (p->was_dead) {
 		healing->healings++;
 		healing->last_pause_ms = pause_ms;
 	}
-	if (!v->is_counted || clock_now_ns() - p->record->dev_since_ns < REMEMBER_NS)
+	if (v->uncounted || clock_now_ns() - p->record->dev_since_ns < REMEMBER_NS)
 		return;
 	for (size_t i = 0; i < PLAN_OLD_MAX; i++)
 		if (v->is.old[i] != 0 && !(v->counts.seen & (1U << i)))

@@ -54,8 +54,7 @@ int node_places_clone(const struct node_service *s, const struct record *record,
 	return -ENOENT;
 }
 
-/* An enum mountpoint_state or -errno; MISSING where nothing belongs. ret_fd as mountpoint_look's.
- */
+/* An enum mountpoint_state or -errno; MISSING where nothing belongs. ret_fd: mountpoint_look. */
 static int look_at(const struct node_service *s, const struct record *record, size_t i, int *ret_fd)
 {
 	const char *path = place_path(record, i);

@@ -8,8 +8,7 @@
  * Locks, in their order:
  *   1. `gate`: a handler that changes volumes holds it for reading, the clean-up of leftovers
  *      (node_recover.c) for writing;
- *   2. a volume's lock, then its path's (volume_lock.h): nobody waits for
- *      the latter;
+ *   2. a volume's lock, then its path's (volume_lock.h): nobody waits for the latter;
  *   3. the mutexes inside volume_lock.c, stats.c, recovery/escrow.c and nsmount_client.c.
  */
 

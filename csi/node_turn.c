@@ -30,25 +30,24 @@ static bool may_wait(const struct node_service *service, const struct call *call
 	       call_check(call, NULL) >= 0;
 }
 
-/* Whoever has it is soon done, mostly: kubelet would come again only after a pause, which doubles.
- */
+/* Whoever has it is soon done, mostly: kubelet would come again after a pause, which doubles. */
 static int take(struct node_service *service, const struct call *call, const char *name,
 		struct volume_lock **ret, struct error *err)
 {
 	uint64_t began_ns = clock_now_ns();
 	int r = volume_lock_queue(service->locks, name, ret, err);
+	bool waits;
 
 	if (r < 0)
 		return r;
-	while (!volume_lock_wait(*ret, may_wait(service, call, began_ns) ? LOOK_AGAIN_MS : 0)) {
-		if (may_wait(service, call, began_ns))
-			continue;
-		volume_lock_release(TAKE_PTR(*ret));
-		return error_set(err, ERROR_BUSY, -EBUSY,
-				 "another call on %s is under way: try again when it has ended",
-				 name);
-	}
-	return 0;
+	do {
+		waits = may_wait(service, call, began_ns);
+		if (volume_lock_wait(*ret, waits ? LOOK_AGAIN_MS : 0))
+			return 0;
+	} while (waits);
+	volume_lock_release(TAKE_PTR(*ret));
+	return error_set(err, ERROR_BUSY, -EBUSY,
+			 "another call on %s is under way: try again when it has ended", name);
 }
 
 int node_turn_take(struct node_service *service, const struct call *call, const char *volume_id,

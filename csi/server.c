@@ -501,9 +501,7 @@ uint64_t server_heartbeat_ns(struct server *server)
 static bool wait_until(struct server *server, bool (*condition)(const struct server *),
 		       uint64_t patience_ms)
 {
-	uint64_t end = clock_now_ns() + patience_ms * NSEC_PER_MSEC;
-	struct timespec until = { .tv_sec = (time_t)(end / NSEC_PER_SEC),
-				  .tv_nsec = (long)(end % NSEC_PER_SEC) };
+	struct timespec until = clock_timespec(clock_now_ns() + patience_ms * NSEC_PER_MSEC);
 	int e = 0;
 
 	while (!condition(server) && e == 0)

@@ -71,9 +71,7 @@ int volume_lock_queue(struct volume_locks *locks, const char *name, struct volum
 
 bool volume_lock_wait(struct volume_lock *lock, unsigned int timeout_ms)
 {
-	uint64_t due_ns = clock_now_ns() + timeout_ms * NSEC_PER_MSEC;
-	const struct timespec due = { .tv_sec = (time_t)(due_ns / NSEC_PER_SEC),
-				      .tv_nsec = (long)(due_ns % NSEC_PER_SEC) };
+	const struct timespec due = clock_timespec(clock_now_ns() + timeout_ms * NSEC_PER_MSEC);
 	struct volume_locks *locks = lock->locks;
 	bool mine;
 	int r = 0;

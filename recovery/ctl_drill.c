@@ -22,8 +22,7 @@
 
 static void sleep_ns(uint64_t ns)
 {
-	struct timespec ts = { .tv_sec = (time_t)(ns / NSEC_PER_SEC),
-			       .tv_nsec = (long)(ns % NSEC_PER_SEC) };
+	struct timespec ts = clock_timespec(ns);
 
 	while (nanosleep(&ts, &ts) < 0 && errno == EINTR)
 		;

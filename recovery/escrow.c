@@ -65,10 +65,7 @@ static void wake(struct escrow *e)
 
 static struct timespec deadline_after(int ms)
 {
-	uint64_t ns = clock_now_ns() + (uint64_t)MAX_OF(ms, 0) * NSEC_PER_MSEC;
-
-	return (struct timespec){ .tv_sec = (time_t)(ns / NSEC_PER_SEC),
-				  .tv_nsec = (long)(ns % NSEC_PER_SEC) };
+	return clock_timespec(clock_now_ns() + (uint64_t)MAX_OF(ms, 0) * NSEC_PER_MSEC);
 }
 
 /* Waits for a change. Returns false once the deadline has passed. */

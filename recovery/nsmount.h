@@ -25,6 +25,20 @@ struct nsmount_place {
 	uint64_t mount_id;
 };
 
+static inline bool nsmount_is_same(const struct nsmount_place *a, const struct nsmount_place *b)
+{
+	return a->ns_id == b->ns_id && a->mount_id == b->mount_id;
+}
+
+static inline bool nsmount_is_among(const struct nsmount_place *places, size_t n,
+				    const struct nsmount_place *place)
+{
+	for (size_t i = 0; i < n; i++)
+		if (nsmount_is_same(&places[i], place))
+			return true;
+	return false;
+}
+
 struct nsmount_request {
 	uint32_t version;
 	uint32_t n_volumes, n_skips;

@@ -153,7 +153,7 @@ static bool take(struct nsmount_job *job, const struct nsmount_report *report, i
 	if (report->event == NSMOUNT_EXCHANGED || report->event == NSMOUNT_FAILED)
 		note_place(volume, report);
 	if (report->event == NSMOUNT_DONE || report->event == NSMOUNT_VOLUME) {
-		volume->is_counted = report->event == NSMOUNT_VOLUME;
+		volume->uncounted = report->event == NSMOUNT_DONE;
 		volume->counts = report->counts;
 		volume->files = report->files;
 	}
@@ -178,17 +178,11 @@ static int give_up_place(struct nsmount_job *job, const struct nsmount_report *b
 	return AGAIN;
 }
 
-static bool is_same_place(const struct nsmount_place *a, const struct nsmount_place *b)
-{
-	return a->ns_id == b->ns_id && a->mount_id == b->mount_id;
-}
-
-/* Somebody killed it, most likely, and it can go on. Should it be the place, all others come first.
- */
+/* Somebody killed it, most likely, and it can go on. Is it the place, all others come first. */
 static int note_death(struct nsmount_job *job, const struct nsmount_report *begun,
 		      struct error *err)
 {
-	if (is_same_place(&job->died_at, &begun->place) || job->n_deaths == NSMOUNT_SKIPS_MAX)
+	if (nsmount_is_same(&job->died_at, &begun->place) || job->n_deaths == NSMOUNT_SKIPS_MAX)
 		return give_up_place(job, begun, "ends " PROGRAM, err);
 	job->died_at = begun->place;
 	job->n_deaths++;
@@ -249,20 +243,12 @@ static void kill_hung(struct nsmount_client *client, const struct stuck *hung)
 	client->stuck[client->n_stuck++] = *hung;
 }
 
-static bool is_skipped(const struct nsmount_job *job, const struct nsmount_place *place)
-{
-	for (uint32_t i = 0; i < job->n_skips; i++)
-		if (is_same_place(&job->skips[i], place))
-			return true;
-	return false;
-}
-
 static void skip_stuck(const struct nsmount_client *client, struct nsmount_job *job)
 {
 	for (size_t i = 0; i < client->n_stuck && job->n_skips < NSMOUNT_SKIPS_MAX; i++) {
 		const struct nsmount_place *place = &client->stuck[i].place;
 
-		if (place->ns_id != 0 && !is_skipped(job, place))
+		if (place->ns_id != 0 && !nsmount_is_among(job->skips, job->n_skips, place))
 			job->skips[job->n_skips++] = *place;
 	}
 }

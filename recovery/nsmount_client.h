@@ -17,7 +17,7 @@ struct nsmount_volume {
 	/* filled in */
 	uint32_t exchanged;
 	struct plan_counts counts;
-	bool is_counted;   /* `files` and counts.seen are: that may come to no end */
+	bool uncounted;	   /* `files` and counts.seen are: that came to no end */
 	uint32_t files;	   /* open files and directories that stay on what is dead */
 	char failure[512]; /* of the last place that failed, or "" */
 };

@@ -73,7 +73,6 @@ static int run(struct nsmount_request *request, int proc_fd, struct error *err)
 {
 	_cleanup_free_ struct plan_counts *counts = calloc(request->n_volumes + 1, sizeof(*counts));
 	_cleanup_free_ uint32_t *files = calloc(request->n_volumes + 1, sizeof(*files));
-	_cleanup_free_ uint32_t *dead = calloc(request->n_volumes + 1, sizeof(*dead));
 	_cleanup_free_ int *fds = calloc(request->n_volumes + 1, sizeof(*fds));
 	struct operation op = {
 		.request = request,
@@ -81,11 +80,10 @@ static int run(struct nsmount_request *request, int proc_fd, struct error *err)
 		.proc_fd = proc_fd,
 		.report = report,
 		.counts = counts,
-		.dead = dead,
 	};
 	int r;
 
-	if (!counts || !files || !dead || !fds)
+	if (!counts || !files || !fds)
 		return error_errno(err, -ENOMEM, "exchange mounts");
 	for (uint32_t i = 0; i < request->n_volumes; i++)
 		fds[i] = NSMOUNT_REQUEST_FD + 1 + (int)i;

@@ -61,15 +61,10 @@ static void say(const struct round *round, const struct plan_step *step, enum ns
 	round->op->report(&report);
 }
 
-static bool is_same(const struct nsmount_place *a, const struct nsmount_place *b)
-{
-	return a->ns_id == b->ns_id && a->mount_id == b->mount_id;
-}
-
 static struct failure *find_failure(const struct round *round, const struct nsmount_place *place)
 {
 	for (size_t i = 0; i < round->n_failures; i++)
-		if (is_same(&round->failures[i].place, place))
+		if (nsmount_is_same(&round->failures[i].place, place))
 			return &round->failures[i];
 	return NULL;
 }
@@ -81,10 +76,8 @@ static bool is_given_up(const struct round *round, const struct plan_step *step)
 	struct nsmount_place place = place_of(round, step);
 	const struct failure *failure = find_failure(round, &place);
 
-	for (size_t i = 0; i < request->n_skips; i++)
-		if (is_same(&request->skips[i], &place))
-			return true;
-	return failure && failure->tries >= TRIES_MAX;
+	return nsmount_is_among(request->skips, request->n_skips, &place) ||
+	       (failure && failure->tries >= TRIES_MAX);
 }
 
 /* Counts a failure; said once, when it is not tried again. */
@@ -176,7 +169,7 @@ static int clone_by(const struct round *round, size_t table, const struct mount_
 	return clone_root(fd, e->root, lost->root, &copy, NULL) < 0 ? -EBADF : copy;
 }
 
-/* By those mounts of the same file system that have just this root, or by all. */
+/* By those mounts of the same file system that have just this root, or by those of one above. */
 static int find_by(const struct round *round, const struct mount_entry *lost, bool same_root)
 {
 	for (size_t t = 0; t < round->scan->n; t++) {
@@ -187,9 +180,9 @@ static int find_by(const struct round *round, const struct mount_entry *lost, bo
 			int fd;
 
 			/* a copy would have its mapping of ids */
-			if (e->dev != lost->dev || e->idmapped || is_in_a_volume(table, e) ||
-			    (same_root ? strcmp(e->root, lost->root) != 0
-				       : !path_is_beneath(e->root, lost->root)))
+			if (e->dev != lost->dev || e->idmapped ||
+			    (strcmp(e->root, lost->root) == 0) != same_root ||
+			    !path_is_beneath(e->root, lost->root) || is_in_a_volume(table, e))
 				continue;
 			fd = clone_by(round, t, e, lost);
 			if (fd >= 0)
@@ -265,12 +258,19 @@ static int check_parent(const struct round *round, const struct plan_step *step)
 	return parent == step->old->parent ? 0 : -ESTALE;
 }
 
+/* Whether it is known of the k-th of a volume's earlier superblocks that it is the volume's. */
+static bool is_known(const struct round *round, size_t volume, int k)
+{
+	return round->pins[volume * PLAN_OLD_MAX + (size_t)k] >= 0 ||
+	       (round->op->request->volumes[volume].living & (1U << k)) != 0;
+}
+
 static bool is_verified(const struct round *round, const struct plan_step *step)
 {
 	const struct plan_volume *volume = &round->op->request->volumes[step->volume];
 	int k = plan_old_index(volume, step->old->dev);
 
-	return k >= 0 && ((round->op->dead[step->volume] | volume->living) & (1U << k)) != 0;
+	return k >= 0 && is_known(round, step->volume, k);
 }
 
 static int operate(struct round *round, size_t i, struct error *err)
@@ -377,24 +377,21 @@ static int verify(struct round *round, struct error *err)
 	for (size_t i = 0; i < round->plan.n_steps; i++) {
 		const struct plan_step *step = &round->plan.steps[i];
 		struct plan_volume *volume = &round->op->request->volumes[step->volume];
-		uint32_t *dead = &round->op->dead[step->volume];
 		int k = plan_old_index(volume, step->old->dev), r;
 		_cleanup_close_ int fd = -EBADF;
 		struct error none = ERROR_INIT;
 		enum fate fate;
 		dev_t asked;
 
-		if (k < 0 || (*dead | volume->living) & (1U << k) || is_given_up(round, step))
+		if (k < 0 || is_known(round, step->volume, k) || is_given_up(round, step))
 			continue;
 		say(round, step, NSMOUNT_BEGIN, 0, &none);
 		fate = ask_about(round, step, &asked, &fd);
 		r = go_home(round, err);
 		if (r < 0)
 			return r;
-		if (fate == DEAD && asked == step->old->dev) {
-			*dead |= 1U << k;
+		if (fate == DEAD && asked == step->old->dev)
 			round->pins[step->volume * PLAN_OLD_MAX + (size_t)k] = TAKE_FD(fd);
-		}
 		if (fate == ALIVE && plan_old_index(volume, asked) >= 0)
 			volume->old[plan_old_index(volume, asked)] = 0;
 		changed = changed || fate == ALIVE;

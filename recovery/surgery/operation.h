@@ -13,7 +13,6 @@ struct operation {
 	int proc_fd;
 	void (*report)(const struct nsmount_report *report);
 	struct plan_counts *counts; /* of each volume, filled in */
-	uint32_t *dead; /* of each volume: bits, which of its earlier superblocks are known to be */
 };
 
 /*
